@@ -1,0 +1,75 @@
+"""What the user chose. Flags fill it; later a settings file will."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How to open a model file, and what of it may run.
+
+    Attributes:
+        arch: ``FILE.py:factory`` or ``package.module:factory``.
+        arch_args: keyword arguments for the factory.
+        allow: classes admitted beyond torch's own: ``package.module``, ``package.module.Class`` or
+            ``__main__.Net=FILE.py:Net``.
+        trust_model: run whatever the file contains.
+    """
+
+    arch: str | None = None
+    arch_args: Mapping[str, object] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    trust_model: bool = False
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which samples to run.
+
+    Attributes:
+        data: ``--data``; None synthesises an input.
+        val: ``--val``, held-out data in the same forms.
+        samples: how many at most; None means all.
+        batch_size: samples a pass.
+        seed: of the cut, of synthesised inputs and of the cotangents.
+        input_shape: shapes of synthesised inputs by name, without the sample axis; the name "" is
+            the only or first input.
+    """
+
+    data: str | None = None
+    val: str | None = None
+    samples: int | None = 512
+    batch_size: int = 512
+    seed: int = 0
+    input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How to measure.
+
+    Attributes:
+        loss: auto, cross-entropy, bce, mse, nll or MODULE:FN.
+        draws: random cotangents, K; each costs one backward pass a batch.
+        mode: eval or train.
+        device: where to run.
+        save_gradients: file for the mean |g| of every element.
+    """
+
+    loss: str = "auto"
+    draws: int = 4
+    mode: str = "eval"
+    device: str = "cpu"
+    save_gradients: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that one run needs to know."""
+
+    model: str
+    load: LoadSettings = field(default_factory=LoadSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    probe: ProbeSettings = field(default_factory=ProbeSettings)

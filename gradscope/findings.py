@@ -1,0 +1,76 @@
+"""What a rule says about a model: findings. What could not be examined: :class:`Skipped`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a finding matters; ordered by :attr:`rank`."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFORMATION = "information"
+
+    @property
+    def rank(self) -> int:
+        """0 for information, 2 for an error."""
+        return {"information": 0, "warning": 1, "error": 2}[self.value]
+
+
+class Cause(StrEnum):
+    """Why a model's gradient is lost; the names of the JSON report's ``causes``."""
+
+    LARGE_PARAMETERS = "large-parameters"
+    LARGE_INPUTS = "large-inputs"
+    DEPTH_DERIVATIVE = "depth-derivative"
+    FLAT_SLOPE = "flat-slope"
+    SMALL_WEIGHTS = "small-weights"
+    DEPTH_GAIN = "depth-gain"
+    FORWARD_COLLAPSE = "forward-collapse"
+    EXPLODING = "exploding"
+    DEAD_UNITS = "dead-units"
+    NONFINITE = "nonfinite"
+    VANISHING_THROUGH_TIME = "vanishing-through-time"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a rule found.
+
+    Attributes:
+        code: the rule's code, e.g. ``GS101``.
+        name: the rule's kebab-case name.
+        severity: error, warning or information.
+        where: the place as a user would name it (``layers.3.weight[17,:]``).
+        message: one sentence, with the numbers.
+        value: the number that was compared, or None where the rule has none.
+        threshold: what it was compared with.
+        cause: the cause that the finding supports, if any.
+        remedies: names of remedies or commands that help.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    where: str
+    message: str
+    value: float | None = None
+    threshold: float | None = None
+    cause: Cause | None = None
+    remedies: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that stay the same while the same rule finds the same place."""
+        return hashlib.sha256(f"{self.code}\0{self.where}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not measured, and why. Never passed over in silence."""
+
+    what: str
+    reason: str

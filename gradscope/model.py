@@ -1,0 +1,67 @@
+"""What loading hands on: a model that is ready to run, and batches to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model as it came out of its file.
+
+    Attributes:
+        path: the file, as the user named it.
+        format: what it was recognised as (``PyTorch module``, ``state_dict + architecture``, ...).
+        module: the runnable model, or None where only weights are known.
+        state: the tensors by name, where there is no runnable model.
+        notes: what loading did that the user should know (prefixes stripped, key chosen).
+        missing: what could not be examined and why, as (what, reason).
+    """
+
+    path: str
+    format: str
+    module: torch.nn.Module | None
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples, ready to call the model: ``module(*args, **kwargs)``.
+
+    Attributes:
+        args, kwargs: inputs; tensors (possibly nested in dict, list, tuple) with samples first.
+        labels: one entry a sample, or None.
+        size: number of samples.
+        start: index of the first sample within the whole sample.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    labels: torch.Tensor | None
+    size: int
+    start: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A data sample that can be run through the model as often as needed.
+
+    ``batches()`` starts from the first sample each time and yields the same samples in the same
+    order, so that two sweeps see the same data.
+    """
+
+    path: str | None
+    samples: int
+    available: int | None
+    synthetic: bool
+    labels: bool
+    inputs: Mapping[str, tuple[int, ...]]
+    batches: Callable[[], Iterator[Batch]]
+    notes: tuple[str, ...] = ()
