@@ -1,0 +1,44 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv.
+PYTHON ?= $(shell for p in python3.11 python3 python; do command -v $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SAMPLES := sample_models
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test golden clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed  ## examine three of the sample models
+	@for model in saturated_tanh healthy_tanh deep_tanh; do \
+	  echo; echo "\$$ gradscope inspect $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz"; \
+	  $(BIN)/gradscope inspect $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz || exit $$?; \
+	done
+
+test: $(VENV)/.installed-dev  ## lint, types and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy gradscope
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+golden: $(VENV)/.installed-dev  ## renew the golden files of the tests; read the diff
+	$(BIN)/python -m tests.renew_golden
+
+clean:  ## remove what make and the tools made
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: reinstall when what is asked for has changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gradscope needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed

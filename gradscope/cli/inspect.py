@@ -1,0 +1,224 @@
+"""``gradscope inspect``: options to settings, inspection to report and exit status."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gradscope.cli.options import (
+    FailOn,
+    Format,
+    Mode,
+    parse_arch,
+    parse_arch_args,
+    parse_input_shapes,
+    parse_loss,
+    parse_samples,
+)
+from gradscope.cli.output import canvas, emit, quiet
+from gradscope.cli.status import exit_status
+from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
+from gradscope.errors import OptionError
+from gradscope.files import check_target
+
+_MODEL, _DATA, _PROBE, _REPORT = "Model", "Data", "Measuring", "Report"
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The saved model.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|MODULE:FN",
+            help="Samples to run: .npz, .npy, .pt, safetensors, or a callable that yields batches. "
+            "x is the only or first input, y the labels. Without it an input is made up.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|MODULE:FN",
+            help="Held-out samples, in the same forms.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="N|all", help="How many samples to run at most.", rich_help_panel=_DATA
+        ),
+    ] = "512",
+    batch_size: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Samples in one pass.", rich_help_panel=_DATA)
+    ] = 512,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]3x32x32",
+            help="Shape of a made-up input, without the sample axis. Repeatable.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.py:FACTORY",
+            help="What builds the model of a state_dict; also package.module:FACTORY. It is run.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    arch_args: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON",
+            help="Keyword arguments for the factory, as an object.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Admit module classes beyond torch's own: package.module, or "
+            "__main__.Net=FILE.py:Net. Repeatable.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    trust_model: Annotated[
+        bool,
+        typer.Option(
+            "--trust-model",
+            help="Run whatever the file contains. Only for files of your own.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto, cross-entropy, bce, mse, nll or MODULE:FN; used if there are labels.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = "auto",
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Random cotangents; a backward pass each.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = 4,
+    mode: Annotated[
+        Mode,
+        typer.Option(
+            help="eval switches dropout off and batch norm to its running statistics.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = Mode.EVAL,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            metavar="N",
+            help="Of the samples drawn and of the cotangents: same seed, same report.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where to run, e.g. cpu or cuda.", rich_help_panel=_PROBE)
+    ] = "cpu",
+    save_gradients: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUT.safetensors",
+            help="Write the mean |gradient| of every parameter element.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = None,
+    format_: Annotated[
+        Format,
+        typer.Option("--format", help="For people or for programs.", rich_help_panel=_REPORT),
+    ] = Format.TERMINAL,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the report there instead of to stdout.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
+    all_layers: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Show every layer, the healthy ones too.", rich_help_panel=_REPORT
+        ),
+    ] = False,
+    fail_on: Annotated[
+        FailOn,
+        typer.Option(
+            help="Exit with status 1 on findings of this severity or above; undetermined: on "
+            "errors, and if no verdict could be reached.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = FailOn.NEVER,
+) -> int:
+    """Examine a saved model: where its gradient goes, why, whether it matters, and what now."""
+    settings = Settings(
+        model=model,
+        load=LoadSettings(
+            arch=parse_arch(arch),
+            arch_args=parse_arch_args(arch_args),
+            allow=tuple(allow or ()),
+            trust_model=trust_model,
+        ),
+        data=DataSettings(
+            data=data,
+            val=val,
+            samples=parse_samples(samples),
+            batch_size=batch_size,
+            seed=seed,
+            input_shape=parse_input_shapes(input_shape or ()),
+        ),
+        probe=ProbeSettings(
+            loss=parse_loss(loss),
+            draws=draws,
+            mode=mode.value,
+            device=device,
+            save_gradients=save_gradients,
+        ),
+    )
+    if arch_args is not None and arch is None:
+        raise OptionError("means nothing without --arch", where="--arch-args")
+    if output is not None:
+        check_target(output, inputs=(model, data, val, save_gradients), option="--output")
+    return _run(settings, format_, output, all_layers, fail_on)
+
+
+def _run(
+    settings: Settings, format_: Format, output: str | None, all_layers: bool, fail_on: FailOn
+) -> int:
+    """Inspect, write the report, and say how it went."""
+    # Here and not above: these import torch, and --help should not wait for it.
+    with quiet():
+        from rich.console import Console
+
+        from gradscope import pipeline, report
+        from gradscope.cli.progress import TerminalProgress
+
+        with TerminalProgress(Console(stderr=True)) as progress:
+            inspection = pipeline.inspect(settings, progress)
+    page = canvas(output)
+    text = report.render(
+        format_.value,
+        inspection,
+        width=page.width,
+        colour=page.colour,
+        unicode=page.unicode,
+        all_layers=all_layers,
+    )
+    emit(text, output)
+    return exit_status(inspection, fail_on)

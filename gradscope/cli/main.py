@@ -1,0 +1,103 @@
+"""The command line's entry: one module a command, errors to one line, an exit status.
+
+Nothing here may import torch, numpy or onnx: ``--help`` and ``--version`` must be quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gradscope import __version__
+from gradscope.cli import status
+from gradscope.cli.inspect import inspect
+from gradscope.cli.output import DEBUG
+from gradscope.errors import GradscopeError
+
+app = typer.Typer(
+    name="gradscope",
+    help="Where the gradient of a trained network goes, why, and what to do about it.",
+    epilog="Exit status: 0 clean, 1 findings at or above --fail-on, 2 the request cannot be "
+    "served, 3 nothing could be measured.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(inspect)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gradscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", help="Print the version.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> int:
+    """Without a command: the help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    return status.CLEAN
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status. Every refusal is one line on stderr.
+    """
+    try:
+        result = app(args=arguments, prog_name="gradscope", standalone_mode=False)
+    except GradscopeError as error:
+        return _refuse(str(error), error.exit_status)
+    except typer.TyperException as error:
+        return _refuse(_sentence(error.format_message()), status.REFUSED, _help_hint(error))
+    except MemoryError:
+        return _refuse("out of memory. Try a smaller --batch-size.", status.REFUSED)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # a bug of ours: say so in one line, and how to get the rest
+        if os.environ.get(DEBUG):
+            raise
+        return _bug(error)
+    return int(result or status.CLEAN)
+
+
+def _refuse(text: str, exit_status: int, hint: str = "") -> int:
+    line = " ".join(text.split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"gradscope: {line}{hint}", file=sys.stderr)
+    return exit_status
+
+
+def _sentence(message: str) -> str:
+    """typer's message without its validator's prefix, ended."""
+    return message.strip().replace("Value error, ", "").rstrip(".") + "."
+
+
+def _help_hint(error: typer.TyperException) -> str:
+    """Which help to read: usage errors know the command they came from."""
+    context = getattr(error, "ctx", None)
+    return f" See '{context.command_path} --help'." if context is not None else ""
+
+
+def _bug(error: Exception) -> int:
+    text = f"{type(error).__name__}: {error}"
+    advice = f" This is a bug in gradscope {__version__}: please report it with the traceback"
+    return _refuse(f"internal error: {text}.", status.BUG, f"{advice} that {DEBUG}=1 shows.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

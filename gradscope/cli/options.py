@@ -1,0 +1,106 @@
+"""The options' choices, and the parsing that typer does not do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from gradscope.errors import OptionError
+
+
+class Format(StrEnum):
+    """Forms of the report."""
+
+    TERMINAL = "terminal"
+    JSON = "json"
+
+
+class FailOn(StrEnum):
+    """What makes the exit status 1."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    UNDETERMINED = "undetermined"
+    NEVER = "never"
+
+
+class Mode(StrEnum):
+    """Which of the model's two modes is measured."""
+
+    EVAL = "eval"
+    TRAIN = "train"
+
+
+LOSSES = ("auto", "cross-entropy", "bce", "mse", "nll")
+
+_REFERENCE = re.compile(r"[^:]+:[A-Za-z_][\w.]*")
+_SHAPE = re.compile(r"[1-9]\d{0,17}(x[1-9]\d{0,17})*", re.ASCII)
+
+
+def parse_samples(text: str) -> int | None:
+    """``all`` as None, else a number from 1."""
+    if text == "all":
+        return None
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) < 1:
+        raise OptionError(
+            f"'{text}' is neither a number from 1 nor 'all'",
+            where="--samples",
+            hint="For example: --samples 512.",
+        )
+    return int(text)
+
+
+def parse_loss(text: str) -> str:
+    """A known loss, or ``MODULE:FN``."""
+    if text in LOSSES or _REFERENCE.fullmatch(text):
+        return text
+    raise OptionError(
+        f"'{text}' is no loss",
+        where="--loss",
+        hint=f"Choose {', '.join(LOSSES)}, or give a function as MODULE:FN or FILE.py:FN.",
+    )
+
+
+def parse_arch(text: str | None) -> str | None:
+    """``FILE.py:factory`` or ``package.module:factory``."""
+    if text is None or _REFERENCE.fullmatch(text):
+        return text
+    raise OptionError(
+        f"'{text}' names no factory",
+        where="--arch",
+        hint="Give FILE.py:factory or package.module:factory.",
+    )
+
+
+def parse_arch_args(text: str | None) -> dict[str, object]:
+    """Keyword arguments as a JSON object."""
+    if text is None:
+        return {}
+    hint = """For example: --arch-args '{"hidden": 32}'."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"not JSON ({error})", where="--arch-args", hint=hint) from error
+    if not isinstance(value, dict):
+        raise OptionError("not a JSON object", where="--arch-args", hint=hint)
+    return value
+
+
+def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """``NAME=3x32x32`` or ``3x32x32``, the latter under the name ""."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, shape = text.rpartition("=")
+        if not _SHAPE.fullmatch(shape):
+            raise OptionError(
+                f"'{text}' is no shape",
+                where="--input-shape",
+                hint="Give it without the sample axis, e.g. 3x32x32 or NAME=3x32x32.",
+            )
+        if name in shapes:
+            called = f"'{name}'" if name else "the first input"
+            raise OptionError(f"{called} is given twice", where="--input-shape")
+        shapes[name] = tuple(int(size) for size in shape.split("x"))
+    return shapes

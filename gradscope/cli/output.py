@@ -1,0 +1,69 @@
+"""Where a report goes: stdout or a file. Everything else that is printed goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gradscope.files import write_atomic
+
+DEBUG = "GRADSCOPE_DEBUG"
+"""Environment variable that brings tracebacks and warnings back."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """What a report may be drawn with."""
+
+    width: int
+    colour: bool
+    unicode: bool
+
+
+def canvas(target: str | None) -> Canvas:
+    """What the terminal, the pipe or the file can show."""
+    width = max(40, shutil.get_terminal_size((80, 24)).columns)
+    if target is not None:
+        return Canvas(width, colour=False, unicode=True)
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return Canvas(width, colour=sys.stdout.isatty() and not plain, unicode=_takes_unicode())
+
+
+def emit(text: str, target: str | None) -> None:
+    """Write the report, ending with a newline."""
+    text = text if text.endswith("\n") else text + "\n"
+    if target is not None:
+        write_atomic(target, text.encode("utf-8", "backslashreplace"), option="--output")
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text: better a visible escape than a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). The interpreter flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep stdout for the report, and other libraries' warnings off the screen."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        if not os.environ.get(DEBUG):
+            warnings.simplefilter("ignore")
+        yield
+
+
+def _takes_unicode() -> bool:
+    try:
+        "█░─…".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,42 @@
+"""From an inspection to an exit status."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradscope.cli.options import FailOn
+from gradscope.findings import Severity
+
+if TYPE_CHECKING:
+    from gradscope.diagnosis import Inspection
+
+CLEAN = 0
+FINDINGS = 1
+REFUSED = 2
+NOTHING_MEASURED = 3
+BUG = 70
+"""As EX_SOFTWARE: never to be taken for findings."""
+
+
+def exit_status(inspection: Inspection, fail_on: FailOn) -> int:
+    """0, 1 or 3.
+
+    ``undetermined`` fails on error findings too: who does not accept a doubt accepts no error.
+    """
+    measured = inspection.measurements
+    if not (measured.heads or measured.sites or measured.parameters):
+        return NOTHING_MEASURED
+    if fail_on is FailOn.NEVER:
+        return CLEAN
+    if fail_on is FailOn.UNDETERMINED and inspection.diagnosis.verdict.value == "undetermined":
+        return FINDINGS
+    limit = Severity.WARNING if fail_on is FailOn.WARNING else Severity.ERROR
+    return FINDINGS if _worst(inspection) >= limit.rank else CLEAN
+
+
+def _worst(inspection: Inspection) -> int:
+    """Rank of the worst finding; the verdict counts as one."""
+    verdict = {"unhealthy": Severity.ERROR, "warning": Severity.WARNING}.get(
+        inspection.diagnosis.verdict.value, Severity.INFORMATION
+    )
+    return max([verdict.rank, *(finding.severity.rank for finding in inspection.findings)])

@@ -1,0 +1,86 @@
+"""Writing files so that a crash leaves no half-written one, and no input is ever overwritten."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from gradscope.errors import OutputError
+
+
+def check_target(target: str, *, inputs: Iterable[str | None], option: str) -> None:
+    """Refuse ``target`` before hours of work, if it could not be written or is an input.
+
+    Raises:
+        OutputError: names ``option`` and what to do.
+    """
+    path = Path(target)
+    if path.is_dir():
+        raise OutputError(f"'{target}' is a folder", where=option, hint="Name a file in it.")
+    if not path.parent.is_dir():
+        raise OutputError(
+            f"the folder '{path.parent}' does not exist", where=option, hint="Create it first."
+        )
+    for name in inputs:
+        if name is not None and _same_file(path, Path(name)):
+            raise OutputError(
+                f"'{target}' is an input of this run, and inputs are never modified",
+                where=option,
+                hint="Name another file.",
+            )
+    _check_writable(path, option)
+
+
+def write_atomic(target: str, content: bytes, *, option: str) -> None:
+    """Write ``content`` to a temporary file beside ``target``, then rename it.
+
+    Raises:
+        OutputError: names ``option`` and what the system said; ``target`` is as it was.
+    """
+    path = Path(target)
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        # mkstemp makes files private; a report is an ordinary file, as the umask has it.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise _unwritable(target, error, option) from error
+    finally:
+        if temporary is not None:
+            os.unlink(temporary)
+
+
+def _check_writable(path: Path, option: str) -> None:
+    """Try it: permission bits say little on read-only file systems or for root."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise _unwritable(str(path), error, option) from error
+
+
+def _unwritable(target: str, error: OSError, option: str) -> OutputError:
+    return OutputError(
+        f"'{target}' cannot be written ({error.strerror or error})",
+        where=option,
+        hint="Choose a folder that you may write to.",
+    )
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them does not exist, or is module:callable
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
