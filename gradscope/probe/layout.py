@@ -44,3 +44,59 @@ class BatchLayout:
         """Sum of squares of each sample, float64, shape (n,)."""
         norms = torch.linalg.vector_norm(self.rows(tensor, n), dim=1)
         return norms.double().square_()
+
+    def refit(self, shape: tuple[int, ...], n: int) -> BatchLayout | None:
+        """The same layout for another batch size or sequence length; None if it cannot be."""
+        if self.axis >= len(shape) or n < 1 or shape[self.axis] % n:
+            return None
+        repeat = shape[self.axis] // n
+        if self.outer > 1 and self.inner > 1:
+            fixed = repeat == self.outer * self.inner
+            return self if fixed else None
+        if self.outer > 1:
+            return BatchLayout(self.axis, outer=repeat)
+        return BatchLayout(self.axis, inner=repeat)
+
+
+def guess(shape: tuple[int, ...], n: int) -> BatchLayout | None:
+    """The usual layout, where nothing was found out: samples first."""
+    if n == 1:
+        return BatchLayout(0, inner=shape[0]) if shape else None
+    for axis, size in enumerate(shape):
+        if size == n:
+            return BatchLayout(axis)
+    if shape and shape[0] % n == 0 and shape[0] > 0:
+        return BatchLayout(0, inner=shape[0] // n)
+    return None
+
+
+def from_support(gradient: torch.Tensor, n: int, sample: int) -> tuple[BatchLayout | None, bool]:
+    """The batch axis, found by the cotangent test.
+
+    A cotangent that is zero but for one sample makes a gradient that is zero but for that sample's
+    share of the batch axis.
+
+    Args:
+        gradient: under a cotangent on ``sample`` alone.
+        n: samples in the batch.
+        sample: the one.
+
+    Returns:
+        (layout, known). Layout None and known: samples are coupled. Not known: no gradient
+        arrived at all, so that nothing can be told.
+    """
+    support = gradient != 0
+    if not bool(support.any()):
+        return None, False
+    for axis, size in enumerate(gradient.shape):
+        if size % n or size == 0:
+            continue
+        others = [d for d in range(gradient.dim()) if d != axis]
+        line = support.any(dim=others) if others else support
+        repeat = size // n
+        for outer in (d for d in range(1, repeat + 1) if repeat % d == 0):
+            inner = repeat // outer
+            mine = line.reshape(outer, n, inner)
+            if not bool(mine[:, :sample].any()) and not bool(mine[:, sample + 1 :].any()):
+                return BatchLayout(axis, outer, inner), True
+    return None, True

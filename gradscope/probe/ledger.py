@@ -1,0 +1,260 @@
+"""The ledger: where between output and input the gradient is lost, and to what.
+
+On a chain, per sample, over consecutive hidden sites l, with u = dL/da_l and delta_l = dL/dz_l:
+
+    log10 |delta_l| / |delta_{l+1}|  =  W + S + A
+    W = log10 |u_l| / |delta_{l+1}|        weights, norms, pooling: everything between two sites
+    S = log10 phi'_0                       the slope
+    A = log10 |delta_l| / (phi'_0 |u_l|)   the derivative
+
+which telescopes exactly. On a graph the same is done for the *elements* of its spine: a single
+activation, a level of parallel branches (norms joint over the branches), or a whole block with a
+skip connection. For ReLU-like sites log10 sqrt(2) = 0.1505 moves from A to W: half of the units are
+off by design.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from gradscope.measurements import Ledger, LedgerEntry, LocalEntry, TimeLedger
+from gradscope.probe.stats import PerSample
+
+RELU_SHARE = 0.5 * math.log10(2.0)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One site inside a block, for its local ledger.
+
+    Attributes:
+        site: id.
+        slope: phi'_0.
+        pre, out: squared norms of dL/dz and dL/da.
+    """
+
+    site: str
+    slope: float
+    pre: PerSample
+    out: PerSample
+
+
+@dataclass(frozen=True)
+class Element:
+    """One place on the spine where hidden activations stand.
+
+    Attributes:
+        site: id of its (first) site.
+        label: for people.
+        kind: of the activation, or ``block``.
+        inner: squared gradient norms on its input side (delta).
+        outer: squared gradient norms on its output side (u).
+        sloped: squared norms of phi'_0 u, summed over what runs side by side.
+        relu_share: decades that move from A to W.
+        attributable: False where a path leads around the activations: then all is W.
+        branches, bypass: as in :class:`gradscope.measurements.LedgerEntry`.
+    """
+
+    site: str
+    label: str
+    kind: str
+    inner: PerSample
+    outer: PerSample
+    sloped: PerSample
+    relu_share: float = 0.0
+    attributable: bool = True
+    branches: tuple[Branch, ...] = ()
+    bypass: bool = False
+
+    def merge(self, other: Element) -> Element:
+        """The same element in another batch."""
+        branches = tuple(
+            Branch(a.site, a.slope, a.pre.merge(b.pre), a.out.merge(b.out))
+            for a, b in zip(self.branches, other.branches, strict=False)
+        )
+        return Element(
+            self.site, self.label, self.kind, self.inner.merge(other.inner),
+            self.outer.merge(other.outer), self.sloped.merge(other.sloped), self.relu_share,
+            self.attributable, branches, self.bypass,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Elements of one head, from the output's side to the input's; batches merge.
+
+    Attributes:
+        elements: by key, in order.
+        cuts: number of cut tensors.
+    """
+
+    elements: dict[str, Element] = field(default_factory=dict)
+    cuts: int = 0
+
+    def merge(self, other: Trace) -> Trace:
+        """Both batches together; an element that only one of them has is left out."""
+        if not self.elements:
+            return other
+        if not other.elements:
+            return self
+        both = {
+            key: one.merge(other.elements[key])
+            for key, one in self.elements.items()
+            if key in other.elements
+        }
+        return Trace(both, max(self.cuts, other.cuts))
+
+
+def log_median(values: torch.Tensor) -> float | None:
+    """Median of log10 values; infinities take part, NaN does not. None if nothing is left."""
+    known = values[~torch.isnan(values)].flatten().sort().values
+    if not known.numel():
+        return None
+    low, high = float(known[(known.numel() - 1) // 2]), float(known[known.numel() // 2])
+    middle = low if low == high else (low + high) / 2
+    return middle if math.isfinite(middle) else None
+
+
+def log_rms(squares: torch.Tensor) -> float | None:
+    """log10 of the root of the mean of squared gains; None if there are none or all are 0."""
+    if not squares.numel():
+        return None
+    mean = float(squares.mean())
+    return 0.5 * math.log10(mean) if mean > 0 and math.isfinite(mean) else None
+
+
+def _log_ratio(over: torch.Tensor, under: torch.Tensor) -> torch.Tensor:
+    """log10 of the ratio of two norms given squared; NaN where the denominator is 0."""
+    ratio = torch.where(under > 0, over / under, torch.nan)
+    return 0.5 * torch.log10(ratio)
+
+
+def compile_ledger(trace: Trace, time: tuple[TimeLedger, ...] = ()) -> tuple[Ledger, int]:
+    """The ledger of one head.
+
+    Returns:
+        the ledger, and the number of samples times draws that were left out as non-finite.
+    """
+    elements = list(trace.elements.values())
+    if len(elements) < 2:
+        empty = Ledger(None, None, None, None, None, None, 0, 0, trace.cuts, (), time)
+        return empty, 0
+    last, first = elements[0].inner.whole(), elements[-1].inner.whole()
+    finite = torch.isfinite(last) & torch.isfinite(first)
+    usable = finite & (last > 0)
+    gain = torch.where(usable, first / last, torch.nan)
+    entries = [_last_entry(elements[0])]
+    sums = [0.0, 0.0, 0.0]
+    for before, element in zip(elements[:-1], elements[1:], strict=True):
+        entry = _entry(element, before, last, usable)
+        entries.append(entry)
+        for i, part in enumerate((entry.activation, entry.slope, entry.weight)):
+            sums[i] = sums[i] + part if part is not None else math.nan
+    known = [None if math.isnan(s) else s for s in sums]
+    ledger = Ledger(
+        total=log_rms(gain[usable]),
+        total_error=_error_over_draws(gain),
+        median=log_median(0.5 * torch.log10(gain[usable])),
+        activation=known[0],
+        slope=known[1],
+        weight=known[2],
+        samples=int(usable.sum()),
+        zero_denominators=int((finite & (last == 0)).sum()),
+        cuts=trace.cuts,
+        entries=tuple(entries),
+        time=time,
+    )
+    return ledger, int((~finite).sum())
+
+
+def _error_over_draws(gain: torch.Tensor) -> float | None:
+    """Standard error of ``total`` over the draws: sd / sqrt(K) of one total a draw."""
+    totals = [log_rms(column[~torch.isnan(column)]) for column in gain.unbind(1)]
+    known = [t for t in totals if t is not None]
+    if len(known) < 2:
+        return None
+    mean = sum(known) / len(known)
+    variance = sum((t - mean) ** 2 for t in known) / (len(known) - 1)
+    return math.sqrt(variance / len(known))
+
+
+def _last_entry(element: Element) -> LedgerEntry:
+    """The hidden site next to the output: where the ledger starts, 0 decades lost so far."""
+    return LedgerEntry(
+        element.site, element.label, element.kind, None, None, None, None, 0.0,
+        _locals(element), element.bypass,
+    )  # fmt: skip
+
+
+def _entry(
+    element: Element, before: Element, last: torch.Tensor, usable: torch.Tensor
+) -> LedgerEntry:
+    inner, outer, sloped = (p.whole() for p in (element.inner, element.outer, element.sloped))
+    nearer = before.inner.whole()
+    gain = _log_ratio(inner, nearer)
+    if element.attributable:
+        slope = _log_ratio(sloped, outer)
+        activation = _log_ratio(inner, sloped) + element.relu_share
+        weight = _log_ratio(outer, nearer) - element.relu_share
+    else:
+        slope = activation = torch.zeros_like(gain)
+        weight = gain
+    left = torch.where(usable, inner / last, torch.nan)
+    return LedgerEntry(
+        element.site,
+        element.label,
+        element.kind,
+        log_median(gain[usable]),
+        log_median(weight[usable]),
+        log_median(slope[usable]),
+        log_median(activation[usable]),
+        log_rms(left[usable]),
+        _locals(element),
+        element.bypass,
+    )
+
+
+def _locals(element: Element) -> tuple[LocalEntry, ...]:
+    outer = element.outer.whole()
+    found = []
+    for branch in element.branches:
+        pre, out = branch.pre.whole(), branch.out.whole()
+        gain = torch.where(outer > 0, pre / outer, torch.nan)
+        derivative = _log_ratio(pre, out) - math.log10(branch.slope)
+        found.append(
+            LocalEntry(
+                branch.site,
+                log_rms(gain[~torch.isnan(gain)]),
+                log_median(derivative),
+                math.log10(branch.slope),
+            )
+        )
+    return tuple(found)
+
+
+def time_ledger(site: str, squares: Sequence[torch.Tensor]) -> TimeLedger | None:
+    """Gradient through time of one site, from the mean squared |dL/dz| of each of its calls."""
+    rms = [float(s) for s in squares]
+    known = [(i, r) for i, r in enumerate(rms) if r > 0 and math.isfinite(r)]
+    if len(rms) < 2 or not known:
+        return None
+    peak, largest = max(known, key=lambda p: (p[1], p[0]))
+    first = rms[0]
+    total = 0.5 * math.log10(first / largest) if first > 0 and math.isfinite(first) else None
+    slope = _slope([(i, 0.5 * math.log10(r)) for i, r in known if i <= peak])
+    return TimeLedger(site, len(rms), slope, total, (0, peak))
+
+
+def _slope(points: Sequence[tuple[int, float]]) -> float | None:
+    """Least-squares slope of decades over steps, going back in time: negative where it vanishes."""
+    if len(points) < 2:
+        return None
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    over = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    under = sum((x - mean_x) ** 2 for x, _ in points)
+    return -over / under if under else None

@@ -1,0 +1,155 @@
+"""Streaming statistics that merge: batches, processes and machines add up to the same report.
+
+Each has ``empty``, ``merge`` and ``compute``-like properties; merge is pure and associative, sums
+are float64. An empty statistic is "not measured" (None), never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Self
+
+import torch
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and spread over samples of many elements at once (Chan, Golub, LeVeque 1979).
+
+    Attributes:
+        count: samples seen.
+        mean, m2: per element, float64: mean, and sum of squared deviations from it.
+    """
+
+    count: int = 0
+    mean: torch.Tensor | None = None
+    m2: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: torch.Tensor) -> Self:
+        """Of (samples, elements)."""
+        n = rows.shape[0]
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        return cls(n, mean.double(), variance.double() * n)
+
+    def merge(self, other: Moments) -> Moments:
+        """Both together."""
+        if self.mean is None or self.m2 is None:
+            return other
+        if other.mean is None or other.m2 is None:
+            return self
+        n = self.count + other.count
+        delta = other.mean - self.mean
+        mean = self.mean + delta * (other.count / n)
+        m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / n)
+        return Moments(n, mean, m2)
+
+    def variance_ratio(self) -> float | None:
+        """Between-sample variance over mean square, both averaged over elements.
+
+        None with fewer than two samples, or if every element is 0.
+        """
+        if self.count < 2 or self.mean is None or self.m2 is None:
+            return None
+        variance = float((self.m2 / self.count).mean())
+        square = variance + float(self.mean.square().mean())
+        return variance / square if square > 0 and math.isfinite(square) else None
+
+
+@dataclass(frozen=True)
+class ForwardStats:
+    """What the forward pass shows of one site.
+
+    Attributes:
+        numel: elements seen.
+        per_unit: elements seen of each unit.
+        saturated: per unit, elements with relative derivative < 0.1; None where undefined.
+        off: per unit, elements that are not positive (ReLU-like); None otherwise.
+        relative: sum of relative derivatives; None where undefined.
+        pre_square, out_square: sums of squares of z and of the output.
+        nonfinite: elements of z that are NaN or infinite.
+        moments: of the output over samples.
+    """
+
+    numel: int = 0
+    per_unit: int = 0
+    saturated: torch.Tensor | None = None
+    off: torch.Tensor | None = None
+    relative: torch.Tensor | None = None
+    pre_square: torch.Tensor | None = None
+    out_square: torch.Tensor | None = None
+    nonfinite: torch.Tensor | None = None
+    moments: tuple[Moments, ...] = field(default_factory=tuple)
+
+    def merge(self, other: ForwardStats) -> ForwardStats:
+        """Both together; units must agree."""
+        if not self.numel:
+            return other
+        if not other.numel:
+            return self
+        return ForwardStats(
+            self.numel + other.numel,
+            self.per_unit + other.per_unit,
+            _add(self.saturated, other.saturated),
+            _add(self.off, other.off),
+            _add(self.relative, other.relative),
+            _add(self.pre_square, other.pre_square),
+            _add(self.out_square, other.out_square),
+            _add(self.nonfinite, other.nonfinite),
+            merge_moments(self.moments, other.moments),
+        )
+
+    def over_calls(self, other: ForwardStats) -> ForwardStats:
+        """This call and a later call of the same site on the same samples."""
+        merged = self.merge(other)
+        if not self.numel or not other.numel:
+            return merged
+        calls = (*self.moments, *other.moments)
+        return ForwardStats(
+            merged.numel, merged.per_unit, merged.saturated, merged.off, merged.relative,
+            merged.pre_square, merged.out_square, merged.nonfinite, calls,
+        )  # fmt: skip
+
+    def variance_ratio(self) -> float | None:
+        """Mean over calls of :meth:`Moments.variance_ratio`."""
+        known = [r for r in (m.variance_ratio() for m in self.moments) if r is not None]
+        return sum(known) / len(known) if known else None
+
+
+def merge_moments(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Moments, ...]:
+    """Call by call; a sequence that ran longer in one batch keeps its surplus calls."""
+    shared = []
+    for i in range(max(len(a), len(b))):
+        one = a[i] if i < len(a) else Moments()
+        two = b[i] if i < len(b) else Moments()
+        same = one.mean is None or two.mean is None or one.mean.shape == two.mean.shape
+        shared.append(one.merge(two) if same else Moments())
+    return tuple(shared)
+
+
+def _add(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    if a is None or b is None:
+        return None
+    if a.shape != b.shape:
+        return None
+    return a + b
+
+
+@dataclass(frozen=True)
+class PerSample:
+    """One non-negative number per sample and draw: squared gradient norms, float64.
+
+    Attributes:
+        values: (samples, draws) pieces, one a batch.
+    """
+
+    values: tuple[torch.Tensor, ...] = ()
+
+    def merge(self, other: PerSample) -> PerSample:
+        """Both together."""
+        return PerSample((*self.values, *other.values))
+
+    def whole(self) -> torch.Tensor:
+        """All of it, shape (samples, draws)."""
+        return torch.cat(self.values) if self.values else torch.zeros(0, 0, dtype=torch.float64)
