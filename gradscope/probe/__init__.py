@@ -1,1 +1,5 @@
+"""Measures gradients, activations and weights of a loaded model. Knows no thresholds."""
 
+from gradscope.probe.run import measure
+
+__all__ = ["measure"]

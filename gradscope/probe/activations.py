@@ -75,7 +75,9 @@ def _elu(z: torch.Tensor, factors: tuple[float, ...]) -> torch.Tensor:
 
 _SECH2_EDGE = math.acosh(math.sqrt(10.0))  # sech^2(z) = 0.1
 
-TANH = Kind("tanh", 1.0, "TanhBackward", lambda z, _: _sech2(z), lambda _: _SECH2_EDGE, squashes=True)
+TANH = Kind(
+    "tanh", 1.0, "TanhBackward", lambda z, _: _sech2(z), lambda _: _SECH2_EDGE, squashes=True
+)
 SIGMOID = Kind(
     "sigmoid",
     0.25,
@@ -84,9 +86,7 @@ SIGMOID = Kind(
     lambda _: 2 * _SECH2_EDGE,
     squashes=True,
 )
-GLU = Kind(
-    "glu", 0.25, "GluBackward", lambda z, _: _sech2(z * 0.5), lambda _: 2 * _SECH2_EDGE
-)
+GLU = Kind("glu", 0.25, "GluBackward", lambda z, _: _sech2(z * 0.5), lambda _: 2 * _SECH2_EDGE)
 SOFTSIGN = Kind(
     "softsign",
     1.0,
@@ -96,7 +96,12 @@ SOFTSIGN = Kind(
     squashes=True,
 )
 ATAN = Kind(
-    "atan", 1.0, "AtanBackward", lambda z, _: (1 + z * z).reciprocal_(), lambda _: 3.0, squashes=True
+    "atan",
+    1.0,
+    "AtanBackward",
+    lambda z, _: (1 + z * z).reciprocal_(),
+    lambda _: 3.0,
+    squashes=True,
 )
 ERF = Kind(
     "erf",

@@ -42,11 +42,10 @@ class Listener:
             if self._graph.names[node] == "DivBackward":
                 self._listen_softsign(node)
             else:
-                hook = self._activation_hook(node)
-                self._handles.append(self._graph.nodes[node].register_hook(hook))
+                listen = self._graph.nodes[node].register_hook
+                self._handles.append(listen(self._activation_hook(node)))
         for node in cuts:
-            hook = self._cut_hook(node)
-            self._handles.append(self._graph.nodes[node].register_prehook(hook))
+            self._handles.append(self._graph.nodes[node].register_prehook(self._cut_hook(node)))
 
     def close(self) -> None:
         """Take all hooks down."""
@@ -134,5 +133,3 @@ def joint(parts: Iterable[PerSample | None]) -> PerSample | None:
 def scaled(part: PerSample | None, factor: float) -> PerSample | None:
     """Squared norms of ``factor`` times the gradient."""
     return None if part is None else PerSample((part.whole() * factor**2,))
-
-

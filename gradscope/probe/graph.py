@@ -151,6 +151,4 @@ def _constant_fed(inputs: list[tuple[Edge | None, ...]]) -> set[int]:
     nearest the input that combine a constant with a parameter."""
     fed = {i for i, edges in enumerate(inputs) if None in edges and any(edges)}
     reached = _reached_from(fed, inputs)
-    return {
-        i for i in fed if not any(e is not None and reached[e.node] for e in inputs[i])
-    }
+    return {i for i in fed if not any(e is not None and reached[e.node] for e in inputs[i])}

@@ -21,15 +21,15 @@ class BatchLayout:
 
     def fits(self, shape: tuple[int, ...], n: int) -> bool:
         """Whether a tensor of this shape can hold n samples in this way."""
-        return (
-            self.axis < len(shape) and n > 0 and shape[self.axis] == self.outer * n * self.inner
-        )
+        return self.axis < len(shape) and n > 0 and shape[self.axis] == self.outer * n * self.inner
 
     def rows(self, tensor: torch.Tensor, n: int) -> torch.Tensor:
         """``tensor`` as (n, everything else); a view where strides allow."""
         if self.axis == 0 and self.outer == 1:
             return tensor.reshape(n, -1)
-        split = tensor.unflatten(self.axis, (self.outer, n, self.inner))
+        shape = tuple(tensor.shape)
+        before, after = shape[: self.axis], shape[self.axis + 1 :]
+        split = tensor.reshape(*before, self.outer, n, self.inner, *after)
         return split.movedim(self.axis + 1, 0).reshape(n, -1)
 
     def arrange(self, rows: torch.Tensor, shape: tuple[int, ...], n: int) -> torch.Tensor:

@@ -16,8 +16,8 @@ off by design.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -72,15 +72,24 @@ class Element:
 
     def merge(self, other: Element) -> Element:
         """The same element in another batch."""
+        return self._with(other, PerSample.merge)
+
+    def joined(self, other: Element) -> Element:
+        """The same element and samples under other draws."""
+        return self._with(other, PerSample.joined)
+
+    def _with(self, other: Element, both: Callable[[PerSample, PerSample], PerSample]) -> Element:
         branches = tuple(
-            Branch(a.site, a.slope, a.pre.merge(b.pre), a.out.merge(b.out))
+            Branch(a.site, a.slope, both(a.pre, b.pre), both(a.out, b.out))
             for a, b in zip(self.branches, other.branches, strict=False)
         )
-        return Element(
-            self.site, self.label, self.kind, self.inner.merge(other.inner),
-            self.outer.merge(other.outer), self.sloped.merge(other.sloped), self.relu_share,
-            self.attributable, branches, self.bypass,
-        )  # fmt: skip
+        return replace(
+            self,
+            inner=both(self.inner, other.inner),
+            outer=both(self.outer, other.outer),
+            sloped=both(self.sloped, other.sloped),
+            branches=branches,
+        )
 
 
 @dataclass(frozen=True)
@@ -101,12 +110,19 @@ class Trace:
             return other
         if not other.elements:
             return self
-        both = {
-            key: one.merge(other.elements[key])
+        return self._with(other, Element.merge)
+
+    def joined(self, other: Trace) -> Trace:
+        """The same samples under other draws."""
+        return self._with(other, Element.joined)
+
+    def _with(self, other: Trace, both: Callable[[Element, Element], Element]) -> Trace:
+        shared = {
+            key: both(one, other.elements[key])
             for key, one in self.elements.items()
             if key in other.elements
         }
-        return Trace(both, max(self.cuts, other.cuts))
+        return Trace(shared, max(self.cuts, other.cuts))
 
 
 def log_median(values: torch.Tensor) -> float | None:

@@ -51,9 +51,7 @@ def match(graph: Graph, records: Sequence[Record]) -> tuple[dict[int, int], list
     position = 0
     lost: list[int] = []
     for index, record in enumerate(records):
-        at = next(
-            (i for i in range(position, len(nodes)) if _same(graph, nodes[i], record)), None
-        )
+        at = next((i for i in range(position, len(nodes)) if _same(graph, nodes[i], record)), None)
         if at is None:
             lost.append(index)
         else:

@@ -12,8 +12,21 @@ from gradscope.measurements import Role
 from gradscope.probe.activations import Kind
 from gradscope.probe.graph import SHAPE_OPS, Edge, Graph
 
-_AFFINE = {"AddBackward", "SubBackward", "RsubBackward", "MulBackward", "DivBackward", "NegBackward"}
-_ELEMENTWISE = _AFFINE | {"PowBackward", "ExpBackward", "Log1PBackward", "AbsBackward", "SqrtBackward"}
+_AFFINE = {
+    "AddBackward",
+    "SubBackward",
+    "RsubBackward",
+    "MulBackward",
+    "DivBackward",
+    "NegBackward",
+}
+_ELEMENTWISE = _AFFINE | {
+    "PowBackward",
+    "ExpBackward",
+    "Log1PBackward",
+    "AbsBackward",
+    "SqrtBackward",
+}
 _PICKS = {
     "SliceBackward", "SelectBackward", "SplitBackward", "UnsafeSplitBackward",
     "SplitWithSizesBackward", "UnbindBackward",
@@ -151,7 +164,9 @@ def _origins(graph: Graph, activations: Mapping[int, Kind]) -> list[Origin]:
     origins: list[Origin] = [frozenset()] * len(graph.nodes)
     for i in range(len(graph.nodes) - 1, -1, -1):
         name = graph.names[i]
-        passes = i in activations or name in _ELEMENTWISE or (name in SHAPE_OPS and name not in _PICKS)
+        passes = (
+            i in activations or name in _ELEMENTWISE or (name in SHAPE_OPS and name not in _PICKS)
+        )
         edges = graph.data_inputs(i)
         if not passes or not edges or graph.parameter_inputs(i):
             origins[i] = frozenset({(i, 0)})

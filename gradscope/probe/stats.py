@@ -150,6 +150,10 @@ class PerSample:
         """Both together."""
         return PerSample((*self.values, *other.values))
 
+    def joined(self, other: PerSample) -> PerSample:
+        """The same samples, more draws."""
+        return PerSample((torch.cat((self.whole(), other.whole()), dim=1),))
+
     def whole(self) -> torch.Tensor:
         """All of it, shape (samples, draws)."""
         return torch.cat(self.values) if self.values else torch.zeros(0, 0, dtype=torch.float64)

@@ -1,0 +1,251 @@
+"""From sums to the numbers of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from gradscope.findings import Skipped
+from gradscope.measurements import (
+    GradientStats,
+    Head,
+    Layer,
+    Parameter,
+    Role,
+    Site,
+    State,
+    TimeLedger,
+    TimeStep,
+    Units,
+    WeightStats,
+)
+from gradscope.probe.forward import ForwardPass, Names
+from gradscope.probe.ledger import compile_ledger, time_ledger
+from gradscope.probe.stats import ForwardStats
+from gradscope.probe.sweep import SiteSums, Sums
+from gradscope.probe.weights import weight_stats
+
+UNIT_SATURATED_ABOVE = 0.95
+_MAX_UNITS, _MAX_INDICES, _MAX_STEPS = 1024, 32, 256
+_THROUGH_TIME = {"state", "new"}
+
+
+def sites(sums: Sums) -> tuple[Site, ...]:
+    """All activations, in execution order."""
+    return tuple(_site(name, s) for name, s in sums.sites.items())
+
+
+def _site(name: str, s: SiteSums) -> Site:
+    forward, info = s.forward, s.info
+    n = forward.numel
+    state, gain = _gradient(s)
+    relative = float(forward.relative) / n if forward.relative is not None and n else None
+    return Site(
+        id=name,
+        kind=info.kind.name,
+        role=info.role,
+        gate=info.gate,
+        layer=info.layer,
+        parameters=info.parameters,
+        calls=max(len(s.calls), 1),
+        numel=n,
+        saturated_fraction=_share(forward.saturated, n),
+        mean_relative_derivative=_finite(relative),
+        pre_activation_rms=_rms(forward.pre_square, n),
+        activation_rms=_rms(forward.out_square, n),
+        sample_variance_ratio=forward.variance_ratio(),
+        zero_fraction=_share(forward.off, n),
+        nonfinite_fraction=_share(forward.nonfinite, n),
+        units=_units(forward),
+        output_gain=gain,
+        gradient_state=state,
+        time=_time(s),
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _share(counts: torch.Tensor | None, numel: int) -> float | None:
+    return float(counts.sum()) / numel if counts is not None and numel else None
+
+
+def _rms(square: torch.Tensor | None, numel: int) -> float | None:
+    if square is None or not numel:
+        return None
+    return _finite(math.sqrt(float(square) / numel)) if not math.isnan(float(square)) else None
+
+
+def _gradient(s: SiteSums) -> tuple[State, float | None]:
+    if not s.reached or not s.count:
+        return State.NO_PATH, None
+    energy = sum(s.energy) / s.count
+    if not math.isfinite(energy):
+        return State.NONFINITE, None
+    return (State.VALUE, 0.5 * math.log10(energy)) if energy > 0 else (State.ZERO, None)
+
+
+def _units(forward: ForwardStats) -> Units | None:
+    counts = forward.saturated if forward.saturated is not None else forward.off
+    if counts is None or not forward.per_unit:
+        return None
+    share = counts.double() / forward.per_unit
+    if forward.saturated is not None:
+        high = (share > UNIT_SATURATED_ABOVE).nonzero().flatten().tolist()
+        shown = tuple(share[:_MAX_UNITS].tolist())
+        return Units(share.numel(), shown, len(high), None, tuple(high[:_MAX_INDICES]))
+    dead = (share >= 1.0).nonzero().flatten().tolist()
+    return Units(share.numel(), None, None, len(dead), (), tuple(dead[:_MAX_INDICES]))
+
+
+def _time(s: SiteSums) -> tuple[TimeStep, ...]:
+    if not s.loops:
+        return ()
+    steps = []
+    for i, stats in enumerate(s.calls[:_MAX_STEPS]):
+        energy = s.energy[i] / s.count if i < len(s.energy) and s.count else 0.0
+        gain = 0.5 * math.log10(energy) if energy > 0 and math.isfinite(energy) else None
+        steps.append(TimeStep(i, _share(stats.saturated, stats.numel), gain))
+    return tuple(steps)
+
+
+def heads(
+    run: ForwardPass, sums: Sums, layouts: Sequence[int | None]
+) -> tuple[tuple[Head, ...], tuple[Skipped, ...]]:
+    """All heads with their ledgers, and what the ledgers left out."""
+    time = _time_ledgers(sums)
+    found, skipped = [], []
+    for i, head in enumerate(run.heads):
+        ledger, nonfinite = compile_ledger(sums.traces[i], time if i == 0 else ())
+        if nonfinite:
+            what = f"{nonfinite} samples x draws of the ledger of {head.name}"
+            skipped.append(Skipped(what, "the gradient is not finite there"))
+        if ledger.total is None:
+            skipped.append(
+                Skipped(f"total of {head.name}", _why_no_total(len(ledger.entries), sums))
+            )
+        gain = _first_hidden_gain(sums)
+        found.append(
+            Head(head.name, tuple(head.shape), layouts[i], head.entered_before, gain, ledger)
+        )
+    return tuple(found), tuple(skipped)
+
+
+def _why_no_total(entries: int, sums: Sums) -> str:
+    if entries >= 2:
+        return "no sample has a finite, non-zero gradient at the last hidden activation"
+    hidden = [s for s in sums.sites.values() if s.info.role is Role.HIDDEN]
+    if len(hidden) < 2:
+        return f"{len(hidden)} hidden activations: a ratio needs two"
+    return "all hidden activations lie within one block: a ratio along the spine needs two"
+
+
+def _first_hidden_gain(sums: Sums) -> float | None:
+    for s in sums.sites.values():
+        if s.info.role is Role.HIDDEN:
+            return _gradient(s)[1]
+    return None
+
+
+def _time_ledgers(sums: Sums) -> tuple[TimeLedger, ...]:
+    found = []
+    for name, s in sums.sites.items():
+        carries = s.info.gate in _THROUGH_TIME or s.info.role is Role.HIDDEN
+        if s.loops and carries and s.count:
+            squares = [torch.tensor(e / s.count, dtype=torch.float64) for e in s.energy]
+            ledger = time_ledger(name, squares)
+            if ledger is not None:
+                found.append(ledger)
+    return tuple(found)
+
+
+def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
+    """Inputs of one unit; None for vectors and embeddings."""
+    if weight.dim() < 2 or isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag):
+        return None
+    if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
+        return int(weight.shape[0] // module.groups * weight[0, 0].numel())
+    return int(weight[0].numel())
+
+
+def parameters(
+    names: Names,
+    owners: Mapping[str, torch.nn.Module],
+    found_sites: Sequence[Site],
+    trainable: Mapping[str, bool],
+    gradients: Mapping[str, GradientStats] | None,
+    losses: Mapping[str, GradientStats] | None,
+) -> tuple[Parameter, ...]:
+    """All parameters with their magnitudes."""
+    relu_fed = {p for s in found_sites if s.units and s.units.dead_count is not None
+                for p in s.parameters}  # fmt: skip
+    result = []
+    for name, tensor in names.tensors.items():
+        path = name.rpartition(".")[0]
+        inputs = fan_in(owners.get(path), tensor)
+        weight = weight_stats(tensor, inputs, math.sqrt(2.0) if name in relu_fed else 1.0)
+        probe = gradients.get(name) if gradients is not None else None
+        loss = losses.get(name) if losses is not None else None
+        result.append(
+            Parameter(
+                name=name,
+                names=tuple(names.all[name]),
+                layer=path,
+                shape=tuple(tensor.shape),
+                numel=tensor.numel(),
+                dtype=str(tensor.dtype).removeprefix("torch."),
+                trainable=trainable.get(name, False),
+                fan_in=inputs,
+                weight=weight,
+                gradient=probe,
+                loss_gradient=loss,
+                grad_to_weight_ratio=_ratio(loss or probe, weight, tensor.numel()),
+            )
+        )
+    return tuple(result)
+
+
+def _ratio(gradient: GradientStats | None, weight: WeightStats, numel: int) -> float | None:
+    if gradient is None or gradient.norm is None or not weight.rms:
+        return None
+    return _finite(gradient.norm / (weight.rms * math.sqrt(numel)))
+
+
+def layers(
+    found: Sequence[Parameter], found_sites: Sequence[Site], owners: Mapping[str, torch.nn.Module]
+) -> tuple[Layer, ...]:
+    """Modules that own parameters, with the norms of all they own."""
+    grouped: dict[str, list[Parameter]] = {}
+    for parameter in found:
+        grouped.setdefault(parameter.layer, []).append(parameter)
+    result = []
+    for name, mine in grouped.items():
+        owned = {p.name for p in mine}
+        numel = sum(p.numel for p in mine)
+        probe = _joint([p.gradient for p in mine])
+        loss = _joint([p.loss_gradient for p in mine])
+        squares = [p.weight.rms**2 * p.numel for p in mine if p.weight.rms is not None]
+        root = math.sqrt(numel) if numel else 1.0
+        result.append(
+            Layer(
+                name=name,
+                kind=type(owners[name]).__name__ if name in owners else "",
+                parameters=tuple(p.name for p in mine),
+                sites=tuple(s.id for s in found_sites if owned & set(s.parameters)),
+                numel=numel,
+                grad_norm=probe,
+                grad_rms=None if probe is None else probe / root,
+                loss_grad_norm=loss,
+                loss_grad_rms=None if loss is None else loss / root,
+                weight_rms=math.sqrt(sum(squares)) / root if squares else None,
+            )
+        )
+    return tuple(result)
+
+
+def _joint(stats: Sequence[GradientStats | None]) -> float | None:
+    norms = [s.norm for s in stats if s is not None and s.norm is not None]
+    return _finite(math.sqrt(sum(n * n for n in norms))) if norms else None

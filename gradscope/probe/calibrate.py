@@ -1,0 +1,210 @@
+"""A small first pass that finds out where samples and units lie in every tensor.
+
+The cotangent test: a cotangent on one sample makes a gradient with 1/n support on the batch axis of
+every tensor; full support exposes coupling between samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from gradscope.model import Batch
+from gradscope.probe.activations import Kind
+from gradscope.probe.forward import ForwardPass, Names, Structure, run_forward
+from gradscope.probe.graph import op_name
+from gradscope.probe.heads import HeadRoot
+from gradscope.probe.layout import BatchLayout, from_support, guess
+from gradscope.probe.tap import Plan
+
+_SAMPLES = 3
+_PICK = 1
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where samples and units lie.
+
+    Attributes:
+        coupled: samples influence one another; then no statistic is per sample.
+        heads: layout of each head's cotangent.
+        nodes: (site id, call) -> layout of its gradient.
+        plans: per activation in execution order: kind and how to read it.
+        structure: of the small pass, reused by the large ones.
+    """
+
+    coupled: bool
+    heads: tuple[BatchLayout, ...]
+    sites: Mapping[str, BatchLayout]
+    plans: tuple[tuple[str, Plan], ...]
+    structure: Structure
+
+    def plan_of(self, samples: int) -> Callable[[int, Kind, tuple[int, ...]], Plan]:
+        """For :class:`gradscope.probe.tap.ActivationTap`, with ``samples`` in the batch."""
+
+        def plan(index: int, kind: Kind, shape: tuple[int, ...]) -> Plan:
+            if index < len(self.plans) and self.plans[index][0] == kind.name:
+                known = self.plans[index][1]
+                layout = known.layout.refit(shape, samples) if known.layout else None
+                return Plan(layout or guess(shape, samples), known.unit_axis)
+            return Plan(guess(shape, samples))
+
+        return plan
+
+
+def calibrate(
+    module: torch.nn.Module, batch: Batch, names: Names, device: torch.device
+) -> tuple[Axes, ForwardPass]:
+    """Axes of everything, from a pass over the first few samples of ``batch``."""
+    small = _first(batch, min(_SAMPLES, batch.size))
+    n = small.size
+    run = run_forward(module, small, names, lambda *_: Plan(None), device=device, measure=False)
+    sites: dict[int, BatchLayout | None] = {}
+    heads: list[BatchLayout] = []
+    coupled = False
+    for i, head in enumerate(run.heads):
+        last = i == len(run.heads) - 1
+        layout, found, free = _test_head(run, head, n, keep=not last)
+        heads.append(layout)
+        sites.update({k: v for k, v in found.items() if sites.get(k) is None})
+        coupled = coupled or not free
+    by_site, by_record = _by_site(run, sites)
+    plans = tuple(
+        (r.kind.name, by_record.get(i, Plan(guess(r.shape, n)))) for i, r in enumerate(run.records)
+    )
+    return Axes(coupled, tuple(heads), by_site, plans, run.structure), run
+
+
+def _first(batch: Batch, count: int) -> Batch:
+    """The first samples of a batch."""
+    if count == batch.size:
+        return batch
+
+    def cut(value: Any) -> Any:
+        is_batch = isinstance(value, torch.Tensor) and value.dim() and value.shape[0] == batch.size
+        return value[:count] if is_batch else value
+
+    labels = batch.labels[:count] if batch.labels is not None else None
+    return replace(
+        batch,
+        args=tree_map(cut, batch.args),
+        kwargs=tree_map(cut, dict(batch.kwargs)),
+        labels=labels,
+        size=count,
+    )
+
+
+def _test_head(
+    run: ForwardPass, head: HeadRoot, n: int, *, keep: bool
+) -> tuple[BatchLayout, dict[int, BatchLayout | None], bool]:
+    """(layout of the head, layouts at activation nodes, whether samples are independent)."""
+    options = _options(head.shape, n)
+    if n == 1:
+        return options[0], {}, True
+    first: tuple[BatchLayout, dict[int, BatchLayout | None], bool] | None = None
+    for option in options:
+        entering, found = _propagate(run, head, option, n, keep=True)
+        free = all(layout is not None for layout in (*entering, *found.values()))
+        if free and (entering or found):
+            return option, found, True
+        first = first or (option, found, not entering and not found)
+    assert first is not None
+    return first
+
+
+def _options(shape: tuple[int, ...], n: int) -> list[BatchLayout]:
+    """Possible layouts of an output, likeliest first."""
+    if n == 1:
+        return [guess(shape, 1) or BatchLayout(0)]
+    plain = [BatchLayout(axis) for axis, size in enumerate(shape) if size == n]
+    flat = []
+    if shape and shape[0] % n == 0 and shape[0] > n:
+        flat = [BatchLayout(0, inner=shape[0] // n), BatchLayout(0, outer=shape[0] // n)]
+    return [*plain, *flat] or [BatchLayout(0)]
+
+
+def _propagate(
+    run: ForwardPass, head: HeadRoot, option: BatchLayout, n: int, *, keep: bool
+) -> tuple[list[BatchLayout | None], dict[int, BatchLayout | None]]:
+    """Layouts of inputs and activations under a cotangent on one sample of the head."""
+    found: dict[int, BatchLayout | None] = {}
+    entering: list[BatchLayout | None] = []
+    node_meta = head.edge.node._input_metadata[head.edge.output_nr]
+    if not option.fits(head.shape, n):
+        return [None], {}
+    rows = torch.zeros(n, max(1, int(torch.Size(head.shape).numel()) // n))
+    rows[_PICK] = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
+    cotangent = option.arrange(rows, head.shape, n).to(node_meta.dtype).to(node_meta.device)
+
+    def listen(node: int) -> Any:
+        def hook(grad_inputs: Any, grad_outputs: Any) -> None:
+            gradient = grad_outputs[0]
+            if gradient is not None:
+                layout, known = from_support(gradient, n, _PICK)
+                if known:
+                    found[node] = layout
+
+        return hook
+
+    def listen_source(grad_outputs: Any) -> None:
+        for gradient in grad_outputs:
+            if gradient is not None:
+                layout, known = from_support(gradient, n, _PICK)
+                if known:
+                    entering.append(layout)
+
+    handles = [run.graph.nodes[i].register_hook(listen(i)) for i in run.record_of]
+    inner = [i for i in run.graph.sources if run.graph.inputs[i]]
+    handles += [run.graph.nodes[i].register_prehook(listen_source) for i in inner]
+    wanted = [*run.leaves, *_embedding_weights(run)]
+    try:
+        gradients = torch.autograd.grad(
+            [head.edge], wanted, [cotangent], retain_graph=keep, allow_unused=True
+        )
+    finally:
+        for handle in handles:
+            handle.remove()
+    for gradient in gradients[: len(run.leaves)]:
+        if gradient is not None:
+            layout, known = from_support(gradient, n, _PICK)
+            if known:
+                entering.append(layout)
+    return entering, found
+
+
+def _embedding_weights(run: ForwardPass) -> list[torch.Tensor]:
+    """Leaves that make the engine go down to the sources that are no leaves themselves."""
+    found = []
+    for i in run.graph.sources:
+        for edge in run.graph.inputs[i]:
+            variable = getattr(run.graph.nodes[edge.node], "variable", None) if edge else None
+            if variable is not None:
+                found.append(variable)
+    return found
+
+
+def _by_site(
+    run: ForwardPass, layouts: Mapping[int, BatchLayout | None]
+) -> tuple[dict[str, BatchLayout], dict[int, Plan]]:
+    by_site: dict[str, BatchLayout] = {}
+    by_record: dict[int, Plan] = {}
+    for site in run.sites:
+        for call in site.calls:
+            layout = layouts.get(call.node)
+            if layout is not None:
+                by_site.setdefault(site.id, layout)
+    for site in run.sites:
+        for call in site.calls:
+            layout = layouts.get(call.node) or by_site.get(site.id)
+            by_record[run.record_of[call.node]] = Plan(layout, site.unit_axis)
+    return by_site, by_record
+
+
+def coupling(run: ForwardPass) -> str | None:
+    """An operation that couples samples, for the report; None if none is known to."""
+    names: Sequence[str] = [op_name(n) for n in run.graph.nodes]
+    return "batch statistics" if any("BatchNorm" in n for n in names) else None

@@ -1,0 +1,179 @@
+"""One forward pass: run the model on a batch, see its activations, read its graph."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from gradscope.errors import ProbeError
+from gradscope.findings import Skipped
+from gradscope.model import Batch
+from gradscope.probe.activations import Kind
+from gradscope.probe.graph import Graph, build
+from gradscope.probe.heads import HeadRoot, find_heads
+from gradscope.probe.match import match
+from gradscope.probe.sites import SiteInfo, find_sites
+from gradscope.probe.state import unfused_recurrence
+from gradscope.probe.tap import ActivationTap, PlanOf, Record
+
+
+@dataclass(frozen=True)
+class Names:
+    """Parameters by identity: tied ones are one parameter with several names.
+
+    Attributes:
+        by_id: id of the tensor -> its first name.
+        all: first name -> all names.
+        order: first name -> position in the model.
+        tensors: first name -> parameter.
+    """
+
+    by_id: Mapping[int, str]
+    all: Mapping[str, tuple[str, ...]]
+    order: Mapping[str, int]
+    tensors: Mapping[str, torch.Tensor]
+
+    @classmethod
+    def of(cls, module: torch.nn.Module) -> Names:
+        """All parameters of a module."""
+        by_id: dict[int, str] = {}
+        every: dict[str, list[str]] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        for name, parameter in module.named_parameters(remove_duplicate=False):
+            first = by_id.setdefault(id(parameter), name)
+            every.setdefault(first, []).append(name)
+            tensors.setdefault(first, parameter)
+        order = {name: i for i, name in enumerate(tensors)}
+        return cls(by_id, {k: tuple(v) for k, v in every.items()}, order, tensors)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the graph of a pass says; the next batch with an equal signature reuses it."""
+
+    signature: tuple[Any, ...]
+    sites: list[SiteInfo]
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """Everything that is known after a forward pass.
+
+    Attributes:
+        records: activations in execution order.
+        record_of: activation node -> index of its record.
+        lost: records without a node: no gradient comes through them.
+        graph: the backward graph of all heads.
+        heads, roots: outputs, and the node of each.
+        sites: the activations, grouped.
+        leaves: the input tensors that gradients could flow to.
+        output: what the model returned.
+        skipped: outputs that no cotangent can enter.
+    """
+
+    records: Sequence[Record]
+    record_of: Mapping[int, int]
+    lost: Sequence[int]
+    graph: Graph
+    heads: Sequence[HeadRoot]
+    roots: Sequence[int]
+    structure: Structure
+    leaves: Sequence[torch.Tensor]
+    output: Any
+    skipped: Sequence[Skipped]
+
+    @property
+    def sites(self) -> list[SiteInfo]:
+        """The activations, grouped by what feeds them."""
+        return self.structure.sites
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Tensors of a nested input on another device."""
+    return tree_map(lambda t: t.to(device) if isinstance(t, torch.Tensor) else t, value)
+
+
+def call(module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], where: str) -> Any:
+    """Run the model; what the model's own code raises becomes one line.
+
+    Raises:
+        ProbeError: the model failed on this input.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return module(*args, **kwargs)
+    except Exception as error:  # any code may stand in a model's forward
+        what = f"the model failed on {where}: {type(error).__name__}: {error}"
+        hint = "Check that --data has what the model's forward takes."
+        raise ProbeError(what, hint=hint) from error
+
+
+def run_forward(
+    module: torch.nn.Module,
+    batch: Batch,
+    names: Names,
+    plan: PlanOf,
+    *,
+    device: torch.device,
+    measure: bool,
+    known: Structure | None = None,
+) -> ForwardPass:
+    """Forward pass with every activation seen and the graph read.
+
+    Args:
+        module: the model, ready to be run.
+        batch: what to run it on; its tensors are copied, never changed.
+        names: of the parameters.
+        plan: how to read the axes of each activation.
+        device: where to run.
+        measure: False only lists the activations.
+        known: structure of an earlier pass, reused if the graph is the same.
+    """
+    leaves: list[torch.Tensor] = []
+
+    def enter(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        value = value.to(device)
+        if not (value.is_floating_point() or value.is_complex()):
+            return value.clone()
+        leaf = value.detach().requires_grad_()
+        leaves.append(leaf)
+        return leaf.clone()  # a model may change its input in place, which a leaf forbids
+
+    tap = ActivationTap(plan, batch.size, measure=measure)
+    with torch.enable_grad(), unfused_recurrence(), tap:
+        args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
+        output = call(
+            module, args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}"
+        )
+    heads, skipped = find_heads(output)
+    nodes = [h.tensor.grad_fn for h in heads]
+    graph = build(nodes, names.by_id, leaves)
+    roots = [graph.index[h.edge.node] for h in heads]
+    record_of, lost = match(graph, tap.records)
+    kinds = {node: tap.records[i].kind for node, i in record_of.items()}
+    structure = _structure(graph, kinds, roots, names, known)
+    return ForwardPass(
+        tap.records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped
+    )
+
+
+def _structure(
+    graph: Graph,
+    kinds: Mapping[int, Kind],
+    roots: Sequence[int],
+    names: Names,
+    known: Structure | None,
+) -> Structure:
+    signature = (graph.signature(), tuple(sorted(kinds)), tuple(roots))
+    if known is not None and known.signature == signature:
+        return known
+    outputs = [graph.index[n] for n in graph.nodes if not graph.consumers[graph.index[n]]]
+    return Structure(signature, find_sites(graph, kinds, outputs, names.order))

@@ -1,0 +1,235 @@
+"""The loss that a user's optimiser would see, and how much better than guessing the model is."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from gradscope.errors import OptionError
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+NAMES = ("auto", "cross-entropy", "bce", "mse", "nll")
+_EPS = 1e-12
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, decided.
+
+    Attributes:
+        kind: cross-entropy, bce, mse, nll or MODULE:FN.
+        how: how it was decided, for the report.
+        function: (output, labels) -> one loss a sample, shape (n,); of a user's function that
+            returns a scalar, that scalar for every sample.
+    """
+
+    kind: str
+    how: str
+    function: LossFunction
+
+
+def decide(
+    name: str, output: torch.Tensor, labels: torch.Tensor, entered_before: str | None
+) -> Loss:
+    """The loss for an output and its labels.
+
+    Args:
+        name: ``--loss``.
+        output: the model's first output on some batch.
+        labels: of that batch.
+        entered_before: the squashing at the end of the model, if any.
+
+    Raises:
+        OptionError: the labels do not fit, or a user's function cannot be had.
+    """
+    if ":" in name:
+        return Loss(name, "given by --loss", _user_function(name))
+    if name not in NAMES:
+        hint = f"Known: {', '.join(NAMES)}, or MODULE:FN."
+        raise OptionError(f"unknown loss '{name}'", where="--loss", hint=hint)
+    kind, how = (name, "given by --loss") if name != "auto" else _auto(output, labels)
+    function = _function(kind, output, entered_before)
+    if kind == "cross-entropy" and entered_before in ("softmax", "log-softmax"):
+        how += f"; the output is already a {entered_before}, so its logarithm is taken as it is"
+    if kind == "bce" and entered_before == "sigmoid":
+        how += "; the output is already a sigmoid"
+    loss = Loss(kind, how, function)
+    _check(loss, output, labels)
+    return loss
+
+
+def _auto(output: torch.Tensor, labels: torch.Tensor) -> tuple[str, str]:
+    shape = tuple(output.shape)
+    if labels.is_floating_point():
+        binary = bool(((labels == 0) | (labels == 1)).all())
+        if binary and labels.shape[0] > 1 and _squeezed(output).shape == _squeezed(labels).shape:
+            return "bce", f"labels are 0 and 1, one for each of the outputs {shape[1:]}"
+        return "mse", "labels are real numbers"
+    classes = output.dim() >= 2 and max(shape[1], shape[-1]) > 1
+    if classes and labels.dim() < output.dim():
+        return "cross-entropy", f"integer labels and {shape[1] if len(shape) == 2 else ''} outputs"
+    if int(labels.min()) >= 0 and int(labels.max()) <= 1:
+        return "bce", "labels are 0 and 1, one output each"
+    return "mse", "integer labels, one output each"
+
+
+def _squeezed(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.squeeze(-1) if tensor.dim() > 1 else tensor
+
+
+def _function(kind: str, output: torch.Tensor, entered_before: str | None) -> LossFunction:
+    if kind == "cross-entropy":
+        return lambda o, y: _cross_entropy(o, y, entered_before)
+    if kind == "nll":
+        return lambda o, y: _cross_entropy(o, y, "log-softmax")
+    if kind == "bce":
+        return lambda o, y: _bce(o, y, entered_before)
+    return _mse
+
+
+def class_last(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Class scores on the last axis: (n, classes, ...) with labels (n, ...) is turned."""
+    if output.dim() > 2 and tuple(output.shape[:-1]) != tuple(labels.shape):
+        return output.movedim(1, -1)
+    return output
+
+
+def _cross_entropy(
+    output: torch.Tensor, labels: torch.Tensor, entered_before: str | None
+) -> torch.Tensor:
+    scores = (
+        class_last(output, labels).float()
+        if output.dtype.itemsize < 4
+        else class_last(output, labels)
+    )
+    if entered_before == "softmax":
+        logs = scores.clamp_min(_EPS).log()
+    else:
+        logs = scores if entered_before == "log-softmax" else F.log_softmax(scores, dim=-1)
+    picked = logs.gather(-1, labels.long().unsqueeze(-1)).squeeze(-1)
+    return -picked.reshape(labels.shape[0], -1).mean(dim=1)
+
+
+def _bce(output: torch.Tensor, labels: torch.Tensor, entered_before: str | None) -> torch.Tensor:
+    target = labels.to(output.dtype).reshape(output.shape)
+    if entered_before == "sigmoid":
+        losses = F.binary_cross_entropy(output.clamp(0, 1), target, reduction="none")
+    else:
+        losses = F.binary_cross_entropy_with_logits(output, target, reduction="none")
+    return losses.reshape(labels.shape[0], -1).mean(dim=1)
+
+
+def _mse(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    target = labels.to(output.dtype).reshape(output.shape)
+    return (output - target).square().reshape(labels.shape[0], -1).mean(dim=1)
+
+
+def _user_function(name: str) -> LossFunction:
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f"cannot import '{name}': {error}", where="--loss") from error
+
+    def call(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        value = function(output, labels)
+        if not isinstance(value, torch.Tensor):
+            raise OptionError(f"'{name}' returned no tensor", where="--loss")
+        rows = value.reshape(value.shape[0], -1) if value.dim() else value
+        return rows.mean(dim=1) if value.dim() else value.expand(labels.shape[0])
+
+    return call
+
+
+def _check(loss: Loss, output: torch.Tensor, labels: torch.Tensor) -> None:
+    """Labels that do not fit are the user's to know of, in one line."""
+    shapes = f"output {tuple(output.shape)}, labels {tuple(labels.shape)} {labels.dtype}"
+    if loss.kind in ("cross-entropy", "nll"):
+        scores = class_last(output, labels) if output.dim() else output
+        classes = scores.shape[-1] if scores.dim() else 0
+        if labels.is_floating_point() or labels.dim() != scores.dim() - 1:
+            hint = "Give one integer class for each sample, or choose --loss mse."
+            raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels", hint=hint)
+        if int(labels.min()) < 0 or int(labels.max()) >= classes:
+            low, high = int(labels.min()), int(labels.max())
+            what = f"labels run from {low} to {high}, but the model has {classes} classes"
+            raise OptionError(what, where="labels", hint="Count classes from 0.")
+    elif loss.kind in ("bce", "mse") and output.numel() != labels.numel():
+        raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over samples that make a skill; mergeable.
+
+    Attributes:
+        losses: per sample, float64.
+        right: right answers; None for regression.
+        labels: all labels, flattened, for the entropy or the variance.
+    """
+
+    losses: tuple[torch.Tensor, ...] = ()
+    right: int | None = None
+    answers: int = 0
+    labels: tuple[torch.Tensor, ...] = ()
+
+    def merge(self, other: Score) -> Score:
+        """Both together."""
+        right = other.right if self.right is None else self.right + (other.right or 0)
+        return Score(
+            (*self.losses, *other.losses),
+            right,
+            self.answers + other.answers,
+            (*self.labels, *other.labels),
+        )
+
+
+def score(
+    loss: Loss, output: torch.Tensor, labels: torch.Tensor, entered_before: str | None
+) -> Score:
+    """Of one batch."""
+    losses = loss.function(output, labels).detach().double().cpu()
+    right, answers = None, 0
+    if loss.kind in ("cross-entropy", "nll"):
+        answer = class_last(output, labels).argmax(dim=-1)
+        right, answers = int((answer == labels).sum()), labels.numel()
+    elif loss.kind == "bce":
+        middle = 0.5 if entered_before == "sigmoid" else 0.0
+        answer = output.reshape(-1) > middle
+        right, answers = int((answer == (labels.reshape(-1) > 0.5)).sum()), labels.numel()
+    return Score((losses,), right, answers, (labels.detach().cpu(),))
+
+
+def skill(loss: Loss, whole: Score) -> tuple[float | None, float | None, float | None]:
+    """(1 - loss / loss of guessing, its standard error, mean loss).
+
+    Guessing knows the frequencies of the labels (cross-entropy: their entropy) or their mean
+    (squared error: their variance). None where the labels do not vary or the loss is a user's.
+    """
+    losses = torch.cat(whole.losses)
+    n, mean = losses.numel(), float(losses.mean())
+    guess = _guessing(loss.kind, torch.cat(whole.labels))
+    if guess is None or not math.isfinite(mean) or n < 2:
+        return None, None, mean if math.isfinite(mean) else None
+    error = float(losses.std()) / math.sqrt(n)
+    return 1 - mean / guess, error / guess, mean
+
+
+def _guessing(kind: str, labels: torch.Tensor) -> float | None:
+    if kind in ("cross-entropy", "nll"):
+        shares = torch.unique(labels, return_counts=True)[1].double() / labels.numel()
+        value = -float((shares * shares.log()).sum())
+    elif kind == "bce":
+        p = labels.double().reshape(labels.shape[0], -1).mean(dim=0)
+        value = float(-(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean())
+    elif kind == "mse":
+        wide = labels.double().reshape(labels.shape[0], -1)
+        value = float(wide.var(dim=0, correction=0).mean())
+    else:
+        return None
+    return value if value > 1e-12 else None

@@ -1,0 +1,274 @@
+"""Measures a model on a sample: calibration, loss-free sweep, loss sweep, weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from gradscope.config import ProbeSettings
+from gradscope.errors import ProbeError
+from gradscope.findings import Skipped
+from gradscope.measurements import (
+    GradientStats,
+    Measurements,
+    ModelInfo,
+    RunInfo,
+    SampleInfo,
+    Skill,
+)
+from gradscope.model import LoadedModel, Sample
+from gradscope.probe import assemble
+from gradscope.probe.calibrate import calibrate, coupling
+from gradscope.probe.forward import ForwardPass, Names
+from gradscope.probe.saving import save_gradients
+from gradscope.probe.scoring import Scorer
+from gradscope.probe.state import require_gradients, set_mode, untouched
+from gradscope.probe.sweep import Sums, Sweep
+from gradscope.probe.weights import gradient_stats
+from gradscope.progress import Progress
+
+
+def measure(
+    model: LoadedModel,
+    sample: Sample | None,
+    validation: Sample | None,
+    settings: ProbeSettings,
+    seed: int,
+    batch_size: int,
+    progress: Progress,
+) -> Measurements:
+    """Everything that can be measured of a model.
+
+    Args:
+        model: as loaded; what the probe changes on it is restored.
+        sample: what to run it on; None if only the weights can be examined.
+        validation: held-out data for the skill.
+        settings: how to measure.
+        seed: of the cotangents.
+        batch_size: for the report.
+        progress: told about the sweeps.
+
+    Raises:
+        ProbeError: the model was loaded, but nothing could be measured.
+        OptionError: the loss or an output file makes no sense.
+    """
+    if model.module is None or sample is None:
+        return _weights_only(model, seed, batch_size, settings)
+    device = torch.device(settings.device)
+    module = model.module.to(device) if device.type != "cpu" else model.module
+    names = Names.of(module)
+    trainable = {name: t.requires_grad for name, t in names.tensors.items()}
+    with untouched(module):
+        fresh, skipped = set_mode(module, settings.mode)
+        skipped += require_gradients(module)
+        probed = _Probed(module, names, device, settings, seed)
+        probed.run(sample, progress)
+        scorer = Scorer(module, settings.loss, device, probed.squash())
+        losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
+        skill = _skill(scorer, sample, validation, progress)
+        probed.save(settings.save_gradients, losses is not None)
+    sums = probed.sums
+    owners = dict(module.named_modules())
+    found_sites = assemble.sites(sums)
+    heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
+    skipped += [*probed.skipped, *notes]
+    found = assemble.parameters(names, owners, found_sites, trainable, probed.statistics, losses)
+    return Measurements(
+        model=_model_info(model, names, trainable),
+        sample=_sample_info(sample, validation, sums.samples),
+        run=RunInfo(
+            mode=settings.mode,
+            seed=seed,
+            draws=settings.draws,
+            batch_size=batch_size,
+            device=str(device),
+            dtype=_dtypes(names),
+            torch=torch.__version__,
+            forward_passes=sums.forward_passes + scorer.forward_passes,
+            backward_passes=sums.backward_passes + scorer.backward_passes,
+            batch_statistics=tuple(fresh),
+        ),
+        heads=heads,
+        layers=assemble.layers(found, found_sites, owners),
+        sites=found_sites,
+        parameters=found,
+        skill=skill,
+        skipped=(*_missing(model), *skipped),
+    )
+
+
+@dataclass
+class _Probed:
+    """The loss-free sweep of one model and what came of it."""
+
+    module: torch.nn.Module
+    names: Names
+    device: torch.device
+    settings: ProbeSettings
+    seed: int
+    sums: Sums = field(default_factory=Sums)
+    statistics: dict[str, GradientStats] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    means: dict[str, torch.Tensor] = field(default_factory=dict)
+    loss_means: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def run(self, sample: Sample, progress: Progress) -> None:
+        """Calibrate, sweep, and take the statistics of the parameters' gradients."""
+        first = next(iter(sample.batches()), None)
+        if first is None:
+            raise ProbeError("the sample has no batch", where=sample.path)
+        self.axes, self.first = calibrate(self.module, first, self.names, self.device)
+        self._check(self.first)
+        progress.start("probing", sample.samples)
+        keep = self.settings.save_gradients is not None
+        draws = list(range(self.settings.draws))
+        totals: dict[str, torch.Tensor] = {}
+        for group in [[d] for d in draws] if keep else [draws]:
+            self._sweep(sample, group, progress)
+            if keep:
+                self._keep(totals)
+        progress.finish()
+        samples = 1 if self.axes.coupled else self.sums.samples
+        scale = 1.0 / math.sqrt(max(samples, 1) * self.settings.draws)
+        for name, tensor in self.names.tensors.items():
+            gradient = totals.get(name) if keep else tensor.grad
+            if gradient is not None:
+                gradient = gradient.mul_(scale)
+            self.statistics[name] = gradient_stats(gradient)
+            tensor.grad = None
+        for mean in self.means.values():
+            mean.mul_(math.sqrt(self.settings.draws) * scale / len(draws))
+
+    def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
+        sweep = Sweep(
+            self.module, self.names, self.axes, draws=draws, seed=self.seed, device=self.device
+        )
+        before, self.sums = self.sums, sweep.over(sample, progress)
+        self._merge(before)
+
+    def _merge(self, before: Sums) -> None:
+        """With one sweep a draw, passes add up; the ledger joins the draws."""
+        if before.samples:
+            self.sums = before.joined(self.sums)
+
+    def _keep(self, totals: dict[str, torch.Tensor]) -> None:
+        for name, tensor in self.names.tensors.items():
+            if tensor.grad is None:
+                continue
+            for into, value in ((totals, tensor.grad), (self.means, tensor.grad.abs())):
+                into[name] = into[name] + value if name in into else value.clone()
+            tensor.grad = None
+
+    def _check(self, run: ForwardPass) -> None:
+        self.skipped += list(run.skipped)
+        if not run.heads:
+            reasons = "; ".join(f"{s.what}: {s.reason}" for s in run.skipped) or "no tensor"
+            raise ProbeError(f"no output of the model can receive a gradient ({reasons})")
+        if self.axes.coupled:
+            by = coupling(run) or "the model's own operations"
+            reason = f"samples are coupled by {by}: gains are per batch, not per sample"
+            self.skipped.append(Skipped("per-sample statistics", reason))
+        for index in run.lost:
+            kind = run.records[index].kind.name
+            reason = "no gradient comes through it: run without gradients, or unused"
+            self.skipped.append(Skipped(f"activation {index} ({kind})", reason))
+
+    def squash(self) -> str | None:
+        """What the first head's cotangent entered before."""
+        return self.first.heads[0].entered_before
+
+    def batch_axes(self) -> list[int | None]:
+        """Batch axis of each head."""
+        return [None if self.axes.coupled else layout.axis for layout in self.axes.heads]
+
+    def loss_gradients(
+        self, sample: Sample, scorer: Scorer, progress: Progress
+    ) -> Mapping[str, GradientStats]:
+        """Statistics of the gradient of the mean loss."""
+        progress.start("loss gradient", sample.samples)
+        scorer.accumulate(sample, progress)
+        progress.finish()
+        found = {}
+        for name, tensor in self.names.tensors.items():
+            found[name] = gradient_stats(tensor.grad)
+            if self.settings.save_gradients is not None and tensor.grad is not None:
+                self.loss_means[name] = tensor.grad.abs()
+            tensor.grad = None
+        return found
+
+    def save(self, path: str | None, with_loss: bool) -> None:
+        """Write the mean |g| of every element, if asked to."""
+        if path is not None:
+            save_gradients(path, self.means, self.loss_means if with_loss else None)
+
+
+def _skill(
+    scorer: Scorer, sample: Sample, validation: Sample | None, progress: Progress
+) -> Skill | None:
+    """On held-out data where there are any, else on the sample."""
+    if validation is not None and validation.labels:
+        progress.start("held-out data", validation.samples)
+        result = scorer.skill(validation, held_out=True, progress=progress)
+        progress.finish()
+        return result
+    return scorer.skill(sample, held_out=False, progress=progress) if sample.labels else None
+
+
+def _weights_only(
+    model: LoadedModel, seed: int, batch_size: int, settings: ProbeSettings
+) -> Measurements:
+    """What a state_dict alone shows."""
+    tensors = {k: v for k, v in model.state.items() if v.is_floating_point() or v.is_complex()}
+    by_id = {id(v): k for k, v in tensors.items()}
+    names = Names(by_id, {k: (k,) for k in tensors}, {k: i for i, k in enumerate(tensors)}, tensors)
+    found = assemble.parameters(names, {}, (), dict.fromkeys(tensors, True), None, None)
+    trainable = dict.fromkeys(tensors, True)
+    return Measurements(
+        model=_model_info(model, names, trainable),
+        sample=SampleInfo(None, 0, None, False, False),
+        run=RunInfo(
+            settings.mode, seed, 0, batch_size, "cpu", _dtypes(names), torch.__version__, 0, 0
+        ),
+        layers=assemble.layers(found, (), {}),
+        parameters=found,
+        skipped=_missing(model),
+    )
+
+
+def _missing(model: LoadedModel) -> tuple[Skipped, ...]:
+    return tuple(Skipped(what, reason) for what, reason in model.missing)
+
+
+def _model_info(model: LoadedModel, names: Names, trainable: Mapping[str, bool]) -> ModelInfo:
+    numel = {k: t.numel() for k, t in names.tensors.items()}
+    return ModelInfo(
+        path=model.path,
+        format=model.format,
+        parameters=sum(numel.values()),
+        trainable=sum(v for k, v in numel.items() if trainable.get(k, False)),
+        class_name=type(model.module).__name__ if model.module is not None else None,
+        notes=model.notes,
+    )
+
+
+def _sample_info(sample: Sample, validation: Sample | None, seen: int) -> SampleInfo:
+    info = SampleInfo(
+        path=sample.path,
+        samples=seen,
+        available=sample.available,
+        synthetic=sample.synthetic,
+        labels=sample.labels,
+        inputs=dict(sample.inputs),
+        notes=sample.notes,
+    )
+    if validation is None:
+        return info
+    return replace(info, validation=validation.path, validation_samples=validation.samples)
+
+
+def _dtypes(names: Names) -> str:
+    kinds = {str(t.dtype).removeprefix("torch.") for t in names.tensors.values()}
+    return ", ".join(sorted(kinds)) or "none"

@@ -1,0 +1,91 @@
+"""Runs a model on labelled samples: the gradient of its mean loss, and its skill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from gradscope.errors import DataError
+from gradscope.measurements import Skill
+from gradscope.model import Batch, Sample
+from gradscope.probe.forward import call
+from gradscope.probe.heads import named_tensors
+from gradscope.probe.losses import Loss, Score, decide, score, skill
+from gradscope.progress import Progress
+
+
+class Scorer:
+    """Decides on a loss at the first batch and keeps to it.
+
+    Args:
+        module: in the mode in which it is examined.
+        name: ``--loss``.
+        device: where to run.
+        entered_before: the squashing at the end of the model, if any.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, name: str, device: torch.device, entered_before: str | None
+    ) -> None:
+        self._module, self._name, self._device = module, name, device
+        self._squash = entered_before
+        self._loss: Loss | None = None
+        self._seen: dict[int, Score] = {}
+        self.forward_passes = self.backward_passes = 0
+
+    def accumulate(self, sample: Sample, progress: Progress) -> None:
+        """Adds the gradient of the mean loss over the whole sample to the parameters' ``.grad``."""
+        whole = Score()
+        for batch in sample.batches():
+            with torch.enable_grad():
+                output, labels = self._run(batch)
+                loss = self._decided(output, labels)
+                losses = loss.function(output, labels)
+                if losses.requires_grad:
+                    torch.autograd.backward(losses.sum() / sample.samples)
+                    self.backward_passes += 1
+            whole = whole.merge(score(loss, output.detach(), labels, self._squash))
+            progress.advance(batch.size)
+        self._seen[id(sample)] = whole
+
+    def skill(self, sample: Sample, *, held_out: bool, progress: Progress) -> Skill:
+        """How much better than guessing the model is on a labelled sample."""
+        whole = self._seen.get(id(sample))
+        if whole is None:
+            whole = Score()
+            with torch.no_grad():
+                for batch in sample.batches():
+                    output, labels = self._run(batch)
+                    loss = self._decided(output, labels)
+                    whole = whole.merge(score(loss, output, labels, self._squash))
+                    progress.advance(batch.size)
+        decided = self._loss
+        if decided is None or not whole.losses:
+            raise DataError("no labelled sample could be run", where=sample.path)
+        value, error, mean = skill(decided, whole)
+        accuracy = whole.right / whole.answers if whole.right is not None else None
+        samples = sum(piece.numel() for piece in whole.losses)
+        return Skill(value, error, mean, decided.kind, decided.how, accuracy, held_out, samples)
+
+    def _decided(self, output: torch.Tensor, labels: torch.Tensor) -> Loss:
+        if self._loss is None:
+            self._loss = decide(self._name, output, labels, self._squash)
+        return self._loss
+
+    def _run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        def enter(value: Any) -> Any:
+            is_tensor = isinstance(value, torch.Tensor)
+            return value.to(self._device).clone() if is_tensor else value
+
+        args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
+        where = f"samples {batch.start}..{batch.start + batch.size - 1}"
+        output = call(self._module, args, kwargs, where)
+        self.forward_passes += 1
+        first = next(
+            (t for _, t in named_tensors(output) if t.is_floating_point() and t.numel()), None
+        )
+        if first is None or batch.labels is None:
+            raise DataError("no floating-point output or no labels to compare", where=where)
+        return first, batch.labels.to(self._device)

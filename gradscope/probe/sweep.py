@@ -1,0 +1,308 @@
+"""A sweep over the sample: forward, K backward passes, and what they show, merged over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gradscope.model import Batch, Sample
+from gradscope.probe.backward import Listener, joint, scaled
+from gradscope.probe.calibrate import Axes
+from gradscope.probe.cotangents import unit_cotangent
+from gradscope.probe.elements import ElementPlan, below_has_parameters, looping_sites, plan_elements
+from gradscope.probe.forward import ForwardPass, Names, run_forward
+from gradscope.probe.layout import BatchLayout, guess
+from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
+from gradscope.probe.sites import SiteInfo
+from gradscope.probe.spine import Spine, find_spine
+from gradscope.probe.stats import ForwardStats
+from gradscope.progress import Progress
+
+
+@dataclass
+class SiteSums:
+    """What was seen of one site over all batches.
+
+    Attributes:
+        info: the site as found in the first batch.
+        forward: over all calls.
+        calls: per call, forward statistics.
+        energy: per call, sums over samples and draws: |dL/dz|^2 and how many.
+        count: samples times draws.
+        loops: later calls depend on earlier ones.
+    """
+
+    info: SiteInfo
+    forward: ForwardStats = field(default_factory=ForwardStats)
+    calls: list[ForwardStats] = field(default_factory=list)
+    energy: list[float] = field(default_factory=list)
+    reached: bool = False
+    count: int = 0
+    loops: bool = False
+
+
+@dataclass
+class Sums:
+    """What a sweep leaves behind.
+
+    Attributes:
+        sites: by id, in execution order.
+        traces: per head.
+        lost: names of activations that no gradient comes through, with how often.
+        samples: samples seen.
+        passes: (forward, backward).
+    """
+
+    sites: dict[str, SiteSums] = field(default_factory=dict)
+    traces: list[Trace] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
+    samples: int = 0
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+    def joined(self, other: Sums) -> Sums:
+        """These draws and other draws over the same samples; forward statistics are the same."""
+        for name, site in self.sites.items():
+            twin = other.sites.get(name)
+            if twin is not None:
+                pairs = zip(site.energy, twin.energy, strict=False)
+                site.energy = [a + b for a, b in pairs]
+                site.count += twin.count
+        pairs_of = zip(self.traces, other.traces, strict=False)
+        self.traces = [a.joined(b) for a, b in pairs_of]
+        self.forward_passes += other.forward_passes
+        self.backward_passes += other.backward_passes
+        return self
+
+
+class Sweep:
+    """Runs a model over a sample; gathers :class:`Sums`, and parameter gradients in ``.grad``.
+
+    Args:
+        module: ready to be run, gradients required.
+        names: of its parameters.
+        axes: from the calibration.
+        draws: which random cotangents.
+        seed: of the cotangents.
+        device: where to run.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        names: Names,
+        axes: Axes,
+        *,
+        draws: Sequence[int],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._module, self._names, self._axes = module, names, axes
+        self._draws, self._seed, self._device = draws, seed, device
+        self._structure = axes.structure
+        self.sums = Sums()
+
+    def over(self, sample: Sample, progress: Progress) -> Sums:
+        """All batches."""
+        for batch in sample.batches():
+            self.batch(batch)
+            progress.advance(batch.size)
+        return self.sums
+
+    def batch(self, batch: Batch) -> None:
+        """One batch."""
+        run = run_forward(
+            self._module,
+            batch,
+            self._names,
+            self._axes.plan_of(batch.size),
+            device=self._device,
+            measure=True,
+            known=self._structure,
+        )
+        self._structure = run.structure
+        sums = self.sums
+        sums.samples += batch.size
+        sums.forward_passes += 1
+        plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]
+        listeners = [self._backward(run, plans, head, batch) for head in range(len(run.heads))]
+        self._gather_sites(run, listeners)
+        for head, (plan, listener) in enumerate(zip(plans, listeners, strict=True)):
+            trace = _trace(run, plan, listener)
+            if head < len(sums.traces):
+                sums.traces[head] = sums.traces[head].merge(trace)
+            else:
+                sums.traces.append(trace)
+
+    def _independent(self, batch: Batch) -> int:
+        """Samples that can be told apart."""
+        return 1 if self._axes.coupled else batch.size
+
+    def _backward(
+        self, run: ForwardPass, plans: Sequence[_HeadPlan], head: int, batch: Batch
+    ) -> Listener:
+        n = self._independent(batch)
+        listener = Listener(run.graph, n, self._layouts(run, n))
+        listener.listen(run.record_of, plans[head].cuts)
+        root = run.heads[head]
+        layout = self._head_layout(head, root.shape, n)
+        wanted = self._wanted(run)
+        meta = root.edge.node._input_metadata[root.edge.output_nr]
+        try:
+            for draw in self._draws:
+                cotangent = unit_cotangent(
+                    root.shape, layout, seed=self._seed, head=head, draw=draw,
+                    start=batch.start, samples=n,
+                ).to(meta.dtype).to(meta.device)  # fmt: skip
+                last = draw == self._draws[-1] and head == len(run.heads) - 1
+                torch.autograd.backward(
+                    [root.edge], [cotangent], retain_graph=not last, inputs=wanted
+                )
+                listener.end_draw()
+                self.sums.backward_passes += 1
+        finally:
+            listener.close()
+        return listener
+
+    def _wanted(self, run: ForwardPass) -> list[torch.Tensor]:
+        """Where gradients must arrive: parameters; the input only if an activation stands before
+        all of them, since its gradient costs a product that training does not need."""
+        wanted = [p for p in self._names.tensors.values() if p.requires_grad and p.is_leaf]
+        if any(not below_has_parameters(run.graph, node) for node in run.record_of):
+            wanted += list(run.leaves)
+        return wanted or list(run.leaves)
+
+    def _head_layout(self, head: int, shape: tuple[int, ...], n: int) -> BatchLayout:
+        known = self._axes.heads[head] if head < len(self._axes.heads) else None
+        fitted = known.refit(shape, n) if known is not None and not self._axes.coupled else None
+        return fitted or guess(shape, n) or BatchLayout(0)
+
+    def _layouts(self, run: ForwardPass, n: int) -> Any:
+        by_node = {
+            call.node: self._axes.sites.get(site.id) for site in run.sites for call in site.calls
+        }
+
+        def layout(node: int, shape: tuple[int, ...]) -> BatchLayout | None:
+            known = by_node.get(node)
+            if known is None or self._axes.coupled:
+                return None
+            return known.refit(shape, n)
+
+        return layout
+
+    def _gather_sites(self, run: ForwardPass, listeners: Sequence[Listener]) -> None:
+        loops = looping_sites(run.graph, run.sites)
+        for site in run.sites:
+            mine = self.sums.sites.setdefault(site.id, SiteSums(site))
+            mine.loops = mine.loops or site.id in loops
+            whole, count = ForwardStats(), 0
+            for i, call in enumerate(site.calls):
+                stats = run.records[run.record_of[call.node]].stats
+                whole = whole.over_calls(stats)
+                _put(mine.calls, i, stats, ForwardStats.merge)
+                arrived = joint(listener.pre(call.node) for listener in listeners)
+                if arrived is not None:
+                    mine.reached = True
+                    squares = arrived.whole()
+                    count = squares.numel()
+                    _put(mine.energy, i, float(squares.sum()), lambda a, b: a + b)
+                elif len(mine.energy) <= i:
+                    mine.energy.append(0.0)
+            mine.count += count
+            mine.forward = mine.forward.merge(whole)
+        for index in run.lost:
+            name = run.records[index].kind.name
+            self.sums.lost[name] = self.sums.lost.get(name, 0) + 1
+
+
+def _put(into: list[Any], index: int, value: Any, merge: Any) -> None:
+    if index < len(into):
+        into[index] = merge(into[index], value)
+    else:
+        into.append(value)
+
+
+@dataclass(frozen=True)
+class _HeadPlan:
+    """Spine and elements of one head, and the cuts to listen at."""
+
+    spine: Spine
+    elements: tuple[ElementPlan, ...]
+    cuts: frozenset[int]
+
+    @classmethod
+    def of(cls, run: ForwardPass, head: int) -> _HeadPlan:
+        spine = find_spine(run.graph, run.roots[head])
+        elements = tuple(plan_elements(run.graph, spine, run.sites))
+        ends: Iterable[int | None] = (c for e in elements if e.ends for c in e.ends)
+        return cls(spine, elements, frozenset(c for c in ends if c is not None))
+
+
+def _trace(run: ForwardPass, plan: _HeadPlan, listener: Listener) -> Trace:
+    """Elements of one head in one batch; those without a gradient are left out."""
+    site_of = {call.node: site for site in run.sites for call in site.calls}
+    elements: dict[str, Element] = {}
+    seen: dict[str, int] = {}
+    for planned in plan.elements:
+        element = _element(planned, site_of, listener)
+        if element is not None:
+            seen[element.site] = seen.get(element.site, 0) + 1
+            elements[f"{element.site}@{seen[element.site]}"] = element
+    return Trace(elements, len(plan.spine.cuts))
+
+
+def _element(
+    plan: ElementPlan, site_of: Mapping[int, SiteInfo], listener: Listener
+) -> Element | None:
+    sites = [site_of[n] for n in plan.sites]
+    pre = joint([*(listener.pre(n) for n in plan.sites), *(listener.pre(n) for n in plan.carried)])
+    carried = [listener.pre(n) for n in plan.carried]
+    out = joint([*(listener.out(n) for n in plan.sites), *carried])
+    slopes = [scaled(listener.out(n), site_of[n].kind.slope) for n in plan.sites]
+    sloped = joint([*slopes, *carried])
+    if plan.ends is not None:
+        start, end = plan.ends
+        pre = (listener.cut(start) if start is not None else None) or pre
+        out = listener.cut(end) or out
+    if pre is None or out is None or sloped is None:
+        return None
+    names = list(dict.fromkeys(s.id for s in sites))
+    kinds = {s.kind.name for s in sites}
+    relu = [s.kind.relu_like for s in sites]
+    single = len(names) == 1 and plan.ends is None
+    return Element(
+        site=names[0],
+        label=_label(names),
+        kind=kinds.pop() if single or len(kinds) == 1 else "block",
+        inner=pre,
+        outer=out,
+        sloped=sloped,
+        relu_share=RELU_SHARE if all(relu) and plan.ends is None else 0.0,
+        attributable=plan.ends is None,
+        branches=_branches(plan, site_of, listener) if not single else (),
+        bypass=plan.bypass,
+    )
+
+
+def _label(names: Sequence[str]) -> str:
+    shown = " + ".join(names[:2])
+    return shown if len(names) <= 2 else f"{shown} + {len(names) - 2} more"
+
+
+def _branches(
+    plan: ElementPlan, site_of: Mapping[int, SiteInfo], listener: Listener
+) -> tuple[Branch, ...]:
+    """One local entry a site; calls of a recurrent site together."""
+    calls: dict[str, list[int]] = {}
+    for node in plan.sites:
+        calls.setdefault(site_of[node].id, []).append(node)
+    found = []
+    for name, nodes in calls.items():
+        pre = joint(listener.pre(n) for n in nodes)
+        out = joint(listener.out(n) for n in nodes)
+        if pre is not None and out is not None:
+            found.append(Branch(name, site_of[nodes[0]].kind.slope, pre, out))
+    return tuple(found)
