@@ -1,1 +1,6 @@
+"""Opens model files and data. A trust boundary: nothing in a file runs unless the user says so."""
 
+from gradscope.loading.models import load_model
+from gradscope.loading.samples import load_sample, load_validation
+
+__all__ = ["load_model", "load_sample", "load_validation"]

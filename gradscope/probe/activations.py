@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 SATURATED_BELOW = 0.1
-"""An element is saturated where its relative derivative is below this (definition, not threshold)."""
+"""An element is saturated where its relative derivative is below this: a definition."""
 
 _aten = torch.ops.aten
 Derivative = Callable[[torch.Tensor, tuple[float, ...]], torch.Tensor]
@@ -68,7 +68,7 @@ def _leaky(z: torch.Tensor, slopes: tuple[float, ...]) -> torch.Tensor:
 
 
 def _elu(z: torch.Tensor, factors: tuple[float, ...]) -> torch.Tensor:
-    alpha, scale, inner = factors
+    alpha, _, inner = factors
     below = torch.exp((z * inner).clamp_max(0.0)) * (alpha * inner)
     return torch.where(z > 0, 1.0, below).to(z.dtype) / max(1.0, alpha * inner)
 

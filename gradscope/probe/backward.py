@@ -83,7 +83,8 @@ class Listener:
         if layout is None:
             return torch.full((self._samples,), torch.nan)
         wide = gradient if gradient.dtype in (torch.float32, torch.float64) else gradient.float()
-        return torch.linalg.vector_norm(layout.rows(wide, self._samples), dim=1)
+        norms: torch.Tensor = torch.linalg.vector_norm(layout.rows(wide, self._samples), dim=1)
+        return norms
 
     def _activation_hook(self, node: int) -> Callable[[Any, Any], None]:
         def hook(grad_inputs: Any, grad_outputs: Any) -> None:

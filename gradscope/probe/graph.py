@@ -21,8 +21,8 @@ _EMBEDDINGS = {"EmbeddingBackward", "EmbeddingBagBackward"}
 SHAPE_OPS = frozenset(
     f"{op}Backward"
     for op in (
-        "View", "UnsafeView", "ReshapeAlias", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Permute",
-        "Transpose", "T", "Slice", "Select", "Split", "UnsafeSplit", "SplitWithSizes",
+        "View", "UnsafeView", "ReshapeAlias", "Reshape", "Unsqueeze", "Squeeze", "Expand",
+        "Permute", "Transpose", "T", "Slice", "Select", "Split", "UnsafeSplit", "SplitWithSizes",
         "UnsafeSplitWithSizes", "Unbind", "Clone", "Alias", "ToCopy", "Repeat", "AsStrided", "Flip",
         "Contiguous", "Roll", "Movedim",
     )

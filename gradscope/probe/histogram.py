@@ -1,8 +1,8 @@
 """A histogram of magnitudes by the leading bits of their floating-point pattern.
 
 The exponent and the first three bits of the mantissa name the bin: 8 bins to a factor of two, over
-the whole range of the type, at the price of a shift and a count. A quantile read from it is off by at
-most half a bin, :data:`QUANTILE_ERROR`.
+the whole range of the type, at the price of a shift and a count. A quantile read from it is off by
+at most half a bin, :data:`QUANTILE_ERROR`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class BitHistogram:
         """Lower edges of the bins, float64."""
         shift = (52 if self.double else 23) - _MANTISSA_BITS
         finite = len(self.counts) - (1 << _MANTISSA_BITS)
-        integer = np.arange(finite, dtype=np.int64 if self.double else np.int32) << shift
+        integer = np.left_shift(
+            np.arange(finite, dtype=np.int64 if self.double else np.int32), shift
+        )
         lower = integer.view(np.float64 if self.double else np.float32).astype(np.float64)
         return np.concatenate((lower, np.full(1 << _MANTISSA_BITS, np.inf)))
 

@@ -38,7 +38,8 @@ class BatchLayout:
             return rows.reshape(shape)
         before, after = shape[: self.axis], shape[self.axis + 1 :]
         split = rows.reshape(n, *before, self.outer, self.inner, *after)
-        return split.movedim(0, self.axis + 1).reshape(shape)
+        arranged: torch.Tensor = split.movedim(0, self.axis + 1).reshape(shape)
+        return arranged
 
     def squares(self, tensor: torch.Tensor, n: int) -> torch.Tensor:
         """Sum of squares of each sample, float64, shape (n,)."""

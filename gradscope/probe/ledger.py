@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 
@@ -165,7 +166,7 @@ def compile_ledger(trace: Trace, time: tuple[TimeLedger, ...] = ()) -> tuple[Led
     gain = torch.where(usable, first / last, torch.nan)
     entries = [_last_entry(elements[0])]
     sums = [0.0, 0.0, 0.0]
-    for before, element in zip(elements[:-1], elements[1:], strict=True):
+    for before, element in pairwise(elements):
         entry = _entry(element, before, last, usable)
         entries.append(entry)
         for i, part in enumerate((entry.activation, entry.slope, entry.weight)):

@@ -1,7 +1,7 @@
 """What an activation is for: found from what consumes its output.
 
-``gate``: it multiplies something that also carries data. ``part``: what it multiplies is made of its
-own pre-activation (SiLU, GELU). ``output``: nothing but reshaping and constant scaling follows.
+``gate``: it multiplies something that also carries data. ``part``: what it multiplies is made of
+its own pre-activation (SiLU, GELU). ``output``: nothing but reshaping and constant scaling follows.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
     buffers = [(b, b.detach().clone()) for b in module.buffers()]
     owned = [(m, dict(m._buffers)) for m in module.modules()]
     python, numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         try:
             for parameter, _, _ in gradients:

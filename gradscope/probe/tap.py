@@ -57,7 +57,7 @@ class Record:
 PlanOf = Callable[[int, Kind, tuple[int, ...]], Plan]
 
 
-class ActivationTap(TorchDispatchMode):
+class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, appends a :class:`Record` for each activation that runs.
 
     Args:
@@ -67,7 +67,7 @@ class ActivationTap(TorchDispatchMode):
     """
 
     def __init__(self, plan: PlanOf, samples: int, *, measure: bool = True) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.records: list[Record] = []
         self._plan, self._samples, self._measure = plan, samples, measure
         self._softsign: list[tuple[str, int, torch.Tensor]] = []

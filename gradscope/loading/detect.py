@@ -1,0 +1,100 @@
+"""What a file is, told by its content and never by its name."""
+
+from __future__ import annotations
+
+import zipfile
+from enum import StrEnum
+from pathlib import Path
+
+from gradscope.errors import LoadError
+
+_LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+class FileKind(StrEnum):
+    """Kinds of file that gradscope knows, whether or not it opens them as a model."""
+
+    TORCH_ZIP = "PyTorch file"
+    TORCH_LEGACY = "legacy PyTorch file"
+    TORCHSCRIPT = "TorchScript"
+    EXPORTED = "torch.export program"
+    SAFETENSORS = "safetensors"
+    ONNX = "ONNX"
+    NPZ = "npz"
+    NPY = "npy"
+    PICKLE = "plain pickle"
+    TAR = "tar archive"
+    UNKNOWN = "unknown"
+
+
+def check_file(path: str) -> Path:
+    """The path, if it is a readable, non-empty file.
+
+    Raises:
+        LoadError: it is not.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise LoadError("is a folder, not a file", where=path, hint="Name the model file in it.")
+    try:
+        with file.open("rb") as stream:
+            empty = not stream.read(1)
+    except OSError as error:
+        hint = "Check the name." if isinstance(error, FileNotFoundError) else None
+        raise LoadError(f"cannot be read: {error.strerror}", where=path, hint=hint) from error
+    except ValueError as error:  # a NUL byte in the name
+        raise LoadError(f"is no file name: {error}", where=repr(path)) from error
+    if empty:
+        raise LoadError("is empty", where=path, hint="Save or copy it again.")
+    return file
+
+
+def detect(file: Path) -> FileKind:
+    """Kind of an existing, non-empty file.
+
+    Raises:
+        LoadError: it is a zip archive that cannot be listed.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(4096)
+    if head[:4] == b"PK\x03\x04":
+        return _detect_zip(file)
+    if head[:6] == b"\x93NUMPY":
+        return FileKind.NPY
+    if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:32]:
+        return FileKind.TORCH_LEGACY
+    if head[:1] == b"\x80":
+        return FileKind.PICKLE
+    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return FileKind.SAFETENSORS
+    if head[257:262] == b"ustar":
+        return FileKind.TAR
+    if _looks_like_onnx(head):
+        return FileKind.ONNX
+    return FileKind.UNKNOWN
+
+
+def _detect_zip(file: Path) -> FileKind:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        what = f"is a broken or truncated archive ({error})"
+        raise LoadError(what, where=str(file), hint="Save or copy it again.") from error
+    bases = {n.partition("/")[2] for n in names}
+    if any(b.startswith("models/") for b in bases) or "archive_format" in bases:
+        return FileKind.EXPORTED
+    if "constants.pkl" in bases or any(b.startswith("code/") for b in bases):
+        return FileKind.TORCHSCRIPT
+    if "data.pkl" in bases:
+        return FileKind.TORCH_ZIP
+    if names and all(n.endswith(".npy") for n in names):
+        return FileKind.NPZ
+    return FileKind.UNKNOWN
+
+
+def _looks_like_onnx(head: bytes) -> bool:
+    """A ModelProto begins with field 1 (ir_version, a small number) and names its producer."""
+    return (
+        len(head) > 4 and head[0] == 0x08 and head[1] < 32 and head[2] in (0x12, 0x3A, 0x42, 0x1A)
+    )

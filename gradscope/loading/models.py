@@ -1,0 +1,126 @@
+"""From a file to a :class:`~gradscope.model.LoadedModel`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradscope.config import LoadSettings
+from gradscope.errors import LoadError, OptionError
+from gradscope.loading.checkpoint import StateDict, find_state_dict, fit
+from gradscope.loading.code import load_object, one_line
+from gradscope.loading.detect import FileKind, check_file, detect
+from gradscope.loading.pytorch import load_pickled
+from gradscope.model import LoadedModel
+
+_LATER = {
+    FileKind.TORCHSCRIPT: "Save the eager model or its state_dict with torch.save.",
+    FileKind.EXPORTED: "Save the eager model or its state_dict with torch.save.",
+    FileKind.SAFETENSORS: "Load it in Python and save the state_dict with torch.save.",
+    FileKind.ONNX: "Examine the PyTorch model that it came from.",
+}
+_NO_MODEL = {
+    FileKind.NPZ: "It looks like data: pass it with --data.",
+    FileKind.NPY: "It looks like data: pass it with --data.",
+    FileKind.TAR: "Save the model again with torch.save (PyTorch 0.1 wrote tar files).",
+    FileKind.PICKLE: "Save the model with torch.save, not with pickle.",
+    FileKind.UNKNOWN: "gradscope opens what torch.save wrote.",
+}
+
+
+def load_model(path: str, settings: LoadSettings) -> LoadedModel:
+    """Open a saved model.
+
+    Args:
+        path: file that ``torch.save`` wrote: a whole module, or a (nested) state_dict.
+        settings: architecture, and what of the file may run.
+
+    Raises:
+        LoadError: no such file, broken, or no model.
+        UntrustedError: it would run code that the user has not admitted.
+        OptionError: ``--arch`` or ``--allow`` make no sense.
+    """
+    file = check_file(path)
+    kind = detect(file)
+    if kind in _LATER:
+        what = f"is a {kind} file, which this version does not open as a model"
+        raise LoadError(what, where=path, hint=_LATER[kind])
+    if kind in _NO_MODEL:
+        raise LoadError(f"is no model file (content: {kind})", where=path, hint=_NO_MODEL[kind])
+    loaded = load_pickled(file, kind, settings)
+    legacy = ", legacy file" if kind is FileKind.TORCH_LEGACY else ""
+    if isinstance(loaded, torch.nn.Module):
+        return _whole(path, loaded, settings, legacy)
+    nested = _nested_module(loaded)
+    if nested is not None:
+        key, module = nested
+        return _whole(path, module, settings, legacy, (f"module taken from '{key}'",))
+    return _from_state(file, find_state_dict(loaded, path), settings, legacy)
+
+
+def _whole(
+    path: str,
+    module: torch.nn.Module,
+    settings: LoadSettings,
+    legacy: str,
+    notes: tuple[str, ...] = (),
+) -> LoadedModel:
+    if settings.arch is not None:
+        notes = (*notes, "--arch ignored: the file holds a whole module")
+    return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes)
+
+
+def _nested_module(loaded: Any) -> tuple[str, torch.nn.Module] | None:
+    """``{"model": module, ...}``: the usual checkpoint of whole modules."""
+    if not isinstance(loaded, Mapping):
+        return None
+    found = [(str(k), v) for k, v in loaded.items() if isinstance(v, torch.nn.Module)]
+    return found[0] if found else None
+
+
+def _from_state(file: Path, state: StateDict, settings: LoadSettings, legacy: str) -> LoadedModel:
+    if settings.arch is None:
+        reason = (
+            "the file holds weights without their architecture; "
+            "--arch FILE.py:factory would allow a forward and a backward pass"
+        )
+        missing = (("activations, gradients, ledger", reason),)
+        return LoadedModel(
+            str(file), f"state_dict{legacy}", None, state.tensors, state.notes, missing
+        )
+    module = build(settings.arch, settings.arch_args)
+    notes = (*state.notes, *fit(module, state, str(file)))
+    return LoadedModel(str(file), f"state_dict + {settings.arch}{legacy}", module, notes=notes)
+
+
+def build(arch: str, arguments: Mapping[str, object]) -> torch.nn.Module:
+    """Call the user's factory.
+
+    Raises:
+        OptionError: it cannot be found, fails, or returns no module.
+    """
+    factory = load_object(arch, option="--arch")
+    if isinstance(factory, torch.nn.Module):
+        return factory
+    if not callable(factory):
+        raise OptionError(f"'{arch}' is no factory but a {type(factory).__name__}", where="--arch")
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        hint = "Give its arguments as --arch-args '{\"name\": value}'."
+        raise OptionError(f"'{arch}': {error}", where="--arch-args", hint=hint) from error
+    except ValueError:
+        pass  # no signature to check: the call itself will tell
+    try:
+        module = factory(**arguments)
+    except Exception as error:  # any code may stand in a factory
+        raise OptionError(f"'{arch}' fails: {one_line(error)}", where="--arch") from error
+    if not isinstance(module, torch.nn.Module):
+        raise OptionError(
+            f"'{arch}' returned a {type(module).__name__}, not an nn.Module", where="--arch"
+        )
+    return module
