@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradscope.errors import OptionError
@@ -22,6 +23,7 @@ _HOOK_MODULES = {
         "SpectralNormStateDictHook",
     ),
 }
+_HOOK_MODULES["torch.nn.modules.module"] = ("_WrappedHook",)
 _ALLOW = re.compile(r"^[A-Za-z_][\w.]*(=.+:[A-Za-z_][\w.]*)?$")
 
 
@@ -41,8 +43,24 @@ class Allowed:
 
     def globals_for(self, names: Iterable[str]) -> list[Any]:
         """For ``torch.serialization.safe_globals``: exactly those that a file names."""
-        every: dict[str, Any] = {**self.modules, **self.hooks, **self.functions}
-        return [(every[name], name) for name in sorted(set(names)) if name in every]
+        every: dict[str, Any] = {**self.modules, **self.hooks, **self.functions, **_numpy_numbers()}
+        found = [(every[name], name) for name in sorted(set(names)) if name in every]
+        # numpy rebuilds a type through a class of its own, which torch checks by identity
+        kinds = [type(np.dtype(k)) for k in _NUMBERS] if "numpy.dtype" in names else []
+        return [*found, *kinds]
+
+
+_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+
+
+def _numpy_numbers() -> dict[str, Any]:
+    """What a single numpy number is rebuilt with, under its old and its new name."""
+    scalar = importlib.import_module("numpy._core.multiarray").scalar
+    return {
+        "numpy.dtype": np.dtype,
+        "numpy.core.multiarray.scalar": scalar,
+        "numpy._core.multiarray.scalar": scalar,
+    }
 
 
 def allowed(extra: Iterable[str] = ()) -> Allowed:

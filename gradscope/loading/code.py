@@ -35,8 +35,8 @@ def load_object(text: str, *, option: str) -> Any:
     for part in name.split("."):
         if not hasattr(value, part):
             known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-            hint = f"It has: {', '.join(known[:8])}." if known else None
-            raise OptionError(f"'{source}' has no '{name}'", where=option, hint=hint)
+            has = f"It has: {', '.join(known[:8])}." if known else None
+            raise OptionError(f"'{source}' has no '{name}'", where=option, hint=has)
         value = getattr(value, part)
     return value
 

@@ -149,7 +149,10 @@ class _Machine:
                 raise PickleError("sets the state of what it did not make")
             stack[-1].states.append(state)
         elif name == "BINPERSID":
-            stack.append(Stored(stack.pop()))
+            key = stack.pop()
+            # Files of before 2020 refer to classes in this way, with their source text.
+            is_class = isinstance(key, tuple) and len(key) == 4 and key[0] == "module"
+            stack.append(key[1] if is_class else Stored(key))
         else:
             raise PickleError(f"instruction {name}, which no saved model needs")
 

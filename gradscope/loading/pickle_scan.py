@@ -8,6 +8,7 @@ within what the file holds; no cycles.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ _TENSORS = {
 }
 _PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
 _CONTAINERS = {"collections.OrderedDict", "torch.Size", "builtins.set", "__builtin__.set"}
+_NUMPY_SCALARS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+_NUMBER_TYPES = re.compile(r"^[fiub][1248]$")
 _SMALL = {"torch.device", "_codecs.encode", "builtins.complex", "torch.serialization._get_layout"}
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
@@ -34,6 +37,7 @@ _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
     "Bool": 1, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8, "Untyped": 1,
 }  # fmt: skip
+_HOOK_STATE = ("name", "dim", "eps", "n_power_iterations", "fn", "hook", "with_module")
 _MAX_INT = 1 << 40
 _MAX_DEPTH = 400
 _EXPANDABLE = 1 << 20  # elements that a stride of 0 may stand for
@@ -145,6 +149,9 @@ class Scan:
         elif path in _CONTAINERS:
             self._ordered(value, depth, where)
             return
+        elif path == "numpy.dtype" or path in _NUMPY_SCALARS:
+            self._numpy(path, value)
+            return
         elif path not in _SMALL:
             raise Unsafe(f"it calls {path}", path)
         if value.states or value.items:
@@ -188,6 +195,22 @@ class Scan:
             raise Unsafe("it rebuilds a parameter from something odd")
         if len(arguments) > 3 and arguments[3]:
             raise Unsafe("a parameter carries attributes of its own")
+
+    def _numpy(self, path: str, value: Built) -> None:
+        """A single number (``best_accuracy``), of a numeric type; never an object."""
+        self.globals.add(path)
+        arguments = value.arguments
+        if path == "numpy.dtype":
+            if not (arguments and _NUMBER_TYPES.match(str(arguments[0]))):
+                raise Unsafe("it makes a numpy type that is no number", path)
+            return
+        of = arguments[0] if arguments else None
+        if not isinstance(of, Built) or value.states or value.items:
+            raise Unsafe("it makes a numpy object that is no number", path)
+        if not isinstance(of.of, Global) or of.of.path != "numpy.dtype":
+            raise Unsafe("it makes a numpy object that is no number", path)
+        self._numpy("numpy.dtype", of)
+        of.states.clear()
 
     def _stored(self, value: Stored) -> None:
         key = value.key
@@ -247,11 +270,12 @@ class Scan:
 
     def _hook_table(self, item: Any, where: str) -> None:
         for _, hook in _pairs(item):
-            known = isinstance(hook, Built) and isinstance(hook.of, Global)
-            if hook is True or hook is False:
-                continue
-            if not known or hook.called or hook.of.path not in self.allowed.hooks:
+            if hook is not True and hook is not False and not self._is_hook(hook):
                 raise Unsafe(f"{where} holds a hook that is not weight or spectral norm's")
+
+    def _is_hook(self, item: Any) -> bool:
+        known = isinstance(item, Built) and isinstance(item.of, Global) and not item.called
+        return known and item.of.path in self.allowed.hooks
 
     def _hook(self, path: str, value: Built, depth: int) -> None:
         states = value.states
@@ -261,8 +285,10 @@ class Scan:
             if not isinstance(state, dict):
                 raise Unsafe(f"the state of {path} is no dictionary", path)
             for key, item in state.items():
-                if key not in ("name", "dim", "eps", "n_power_iterations", "fn"):
+                if key not in _HOOK_STATE:
                     raise Unsafe(f"{path} gets an attribute {key}", path)
+                if key in ("hook", "fn") and not self._is_hook(item):
+                    raise Unsafe(f"{path} wraps something that is no hook of torch's", path)
                 if isinstance(item, int) and abs(item) > 1000:
                     raise Unsafe(f"{path}.{key} is {item}", path)
                 self._value(item, depth, key)

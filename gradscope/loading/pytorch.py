@@ -6,12 +6,14 @@ import pickle
 import shlex
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch._utils import IMPORT_MAPPING
+from torch._weights_only_unpickler import _get_allowed_globals
 
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, UntrustedError
@@ -22,6 +24,7 @@ from gradscope.loading.pickle_scan import Scan, Unsafe
 
 MAX_PICKLE = 256 << 20
 _AGAIN = "Save or copy the file again."
+_LEGACY_MAGIC = torch.serialization.MAGIC_NUMBER
 
 
 def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
@@ -46,6 +49,9 @@ def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
         with torch.serialization.safe_globals(admitted):
             return torch.load(file, map_location="cpu", weights_only=True)
 
+    modules = any(name in known.modules for name in scan.globals)
+    if kind is FileKind.TORCH_LEGACY and modules:
+        return _load(file, lambda: _legacy_modules(file, {n: v for v, n in admitted}))
     return _load(file, restricted)
 
 
@@ -65,6 +71,33 @@ def _load(file: Path, load: Callable[[], Any]) -> Any:
         raise LoadError(what, where=str(file), hint=_AGAIN) from error
 
 
+def _legacy_modules(file: Path, admitted: Mapping[str, Any]) -> Any:
+    """torch's restricted unpickler does not know how old files refer to classes.
+
+    The scan has read every instruction; this one can import the same names and no others.
+    """
+    known = {**_get_allowed_globals(), **admitted}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            path = f"{IMPORT_MAPPING.get(module, module)}.{name}"
+            if path not in known:
+                raise pickle.UnpicklingError(f"refers to {path}")
+            return known[path]
+
+    return _load_with(file, Unpickler)
+
+
+def _load_with(file: Path, unpickler: type[pickle.Unpickler]) -> Any:
+    """``torch.load`` with an unpickler of ours."""
+
+    def load(stream: Any, **kwargs: Any) -> Any:
+        return unpickler(stream, **kwargs).load()
+
+    module = SimpleNamespace(__name__="pickle", Unpickler=unpickler, load=load)
+    return torch.load(file, map_location="cpu", weights_only=False, pickle_module=module)
+
+
 def _trusting(file: Path, known: Allowed) -> Any:
     """Everything in the file runs: the user said so. Classes mapped by ``--allow`` still apply."""
 
@@ -75,11 +108,7 @@ def _trusting(file: Path, known: Allowed) -> Any:
                 known.modules[path] if path in known.modules else super().find_class(module, name)
             )
 
-    def load(stream: Any, **kwargs: Any) -> Any:
-        return Unpickler(stream, **kwargs).load()
-
-    namespace = SimpleNamespace(__name__="pickle", Unpickler=Unpickler, load=load)
-    return torch.load(file, map_location="cpu", weights_only=False, pickle_module=namespace)
+    return _load_with(file, Unpickler)
 
 
 def _scan_zip(file: Path, known: Allowed) -> Scan:
@@ -127,7 +156,8 @@ def _scan_legacy(file: Path, known: Allowed) -> Scan:
 def _scan(file: Path, data: bytes, scan: Scan, *, stop_after: int) -> None:
     try:
         for count, root in enumerate(read_pickles(data), 1):
-            scan.check(root)
+            if root != _LEGACY_MAGIC:
+                scan.check(root)
             if count == stop_after:
                 return
         raise PickleError("the pickle is truncated")

@@ -104,8 +104,10 @@ def _shapes(module: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:
             yield (_STEPS, layer.input_size), False
             return
         elif isinstance(layer, torch.nn.TransformerEncoderLayer | torch.nn.MultiheadAttention):
-            attention = getattr(layer, "self_attn", layer)
-            yield (_STEPS, int(attention.embed_dim)), False
+            is_layer = isinstance(layer, torch.nn.TransformerEncoderLayer)
+            attention = layer.self_attn if is_layer else layer
+            if isinstance(attention, torch.nn.MultiheadAttention):
+                yield (_STEPS, attention.embed_dim), False
             return
         elif isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
             yield (layer.num_features, 32, 32), False

@@ -1,8 +1,8 @@
 """Random cotangents for the output: what makes the probe loss-free.
 
 v ~ N(0, I), scaled to unit norm per sample and head, so that the measured gains describe the
-network and not how far its loss has come down. The numbers depend on seed, head, draw and the index of the
-sample alone: chunks, shards and machines see the same v.
+network and not how far its loss has come down. The numbers depend on seed, head, draw and the index
+of the sample alone: chunks, shards and machines see the same v.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ class BatchLayout:
         shape = tuple(tensor.shape)
         before, after = shape[: self.axis], shape[self.axis + 1 :]
         split = tensor.reshape(*before, self.outer, n, self.inner, *after)
-        return split.movedim(self.axis + 1, 0).reshape(n, -1)
+        rows: torch.Tensor = split.movedim(self.axis + 1, 0).reshape(n, -1)
+        return rows
 
     def arrange(self, rows: torch.Tensor, shape: tuple[int, ...], n: int) -> torch.Tensor:
         """Inverse of :meth:`rows`: (n, everything else) brought into ``shape``."""
@@ -40,11 +41,6 @@ class BatchLayout:
         split = rows.reshape(n, *before, self.outer, self.inner, *after)
         arranged: torch.Tensor = split.movedim(0, self.axis + 1).reshape(shape)
         return arranged
-
-    def squares(self, tensor: torch.Tensor, n: int) -> torch.Tensor:
-        """Sum of squares of each sample, float64, shape (n,)."""
-        norms = torch.linalg.vector_norm(self.rows(tensor, n), dim=1)
-        return norms.double().square_()
 
     def refit(self, shape: tuple[int, ...], n: int) -> BatchLayout | None:
         """The same layout for another batch size or sequence length; None if it cannot be."""
