@@ -1,6 +1,8 @@
 """From measurements and findings to a verdict and its causes. Imports no torch.
 
-The thresholds are those of the first calibration; the verdict is provisional and says so.
+The thresholds are those of the first calibration, on small networks; the verdict is provisional and
+says so. Training loss exonerates nobody and saturation convicts nobody by itself: what a network
+can do on labelled data comes first, then saturation, then the loss of gradient.
 """
 
 from __future__ import annotations
@@ -8,8 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gradscope.attribution import attenuation_causes, bounded_hidden, saturation_cause
 from gradscope.findings import Cause, Finding
 from gradscope.measurements import Measurements
+
+SKILL = 0.5
+"""Skill beyond two standard errors that acquits. Provisional: a plateaued network has some skill
+too (.1 to .3); only a trial against a repaired twin can tell in between."""
+SATURATED = 0.70
+ATTENUATED, WEAK = -3.0, -2.0
 
 
 class Verdict(StrEnum):
@@ -55,6 +64,121 @@ class Inspection:
     diagnosis: Diagnosis
 
 
+_WORDS = {
+    Cause.FLAT_SLOPE: "the activation's slope is at most a fraction, layer after layer",
+    Cause.DEPTH_DERIVATIVE: "the product of the activations' derivatives shrinks with depth",
+    Cause.SMALL_WEIGHTS: "the weights are too small, layer after layer",
+    Cause.DEPTH_GAIN: "the weights' gain is a little too small, layer after layer",
+    Cause.LARGE_PARAMETERS: "large weights drive the units out of their working range",
+    Cause.LARGE_INPUTS: "the scale of the input, not of the weights, saturates the first layer",
+}
+
+
 def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
-    """The provisional verdict."""
-    raise NotImplementedError
+    """The provisional verdict.
+
+    Args:
+        measurements: of one model.
+        findings: of the rules; non-finite ones decide.
+    """
+    m = measurements
+    evidence = _evidence(m)
+    broken = [f for f in findings if f.cause is Cause.NONFINITE]
+    if broken:
+        summary = f"{broken[0].where}: {broken[0].message}."
+        return Diagnosis(Verdict.UNHEALTHY, summary, (Cause.NONFINITE,), evidence)
+    if not m.heads:
+        summary = "Only weights could be examined: the architecture is missing."
+        return Diagnosis(
+            Verdict.UNDETERMINED, summary, (), evidence, settle="--arch FILE.py:factory"
+        )
+    judged = _judge(m, evidence)
+    if m.sample.synthetic and judged.verdict is not Verdict.HEALTHY:
+        summary = f"On a made-up input: {judged.summary[:1].lower()}{judged.summary[1:]}"
+        return Diagnosis(
+            Verdict.UNDETERMINED, summary, judged.causes, evidence, settle="--data SAMPLE"
+        )
+    if m.sample.synthetic:
+        summary = "Nothing found on a made-up input; no verdict rests on that alone."
+        return Diagnosis(Verdict.UNDETERMINED, summary, (), evidence, settle="--data SAMPLE")
+    return judged
+
+
+def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
+    if _has_skill(m):
+        assert m.skill is not None
+        where = "held-out data" if m.skill.held_out else "this sample"
+        summary = f"It works: skill {m.skill.value:.2f} on {where}."
+        return Diagnosis(Verdict.HEALTHY, summary, (), evidence)
+    saturated = m.hidden_saturation
+    if saturated is not None and saturated > SATURATED:
+        return _judge_saturated(m, saturated, evidence)
+    ledger = m.ledger
+    g = ledger.gain if ledger is not None else None
+    if ledger is not None and g is not None and g < WEAK:
+        causes = attenuation_causes(ledger)
+        why = f": {_WORDS[causes[0]]}" if causes else ""
+        summary = (
+            f"The gradient loses {-g:.1f} decades between the last and the first hidden "
+            f"activation{why}."
+        )
+        verdict = Verdict.UNHEALTHY if g < ATTENUATED else Verdict.WARNING
+        return Diagnosis(verdict, summary, causes, evidence)
+    saturated_by = _first_layer_cause(m)
+    if saturated_by is Cause.LARGE_INPUTS:
+        summary = f"One layer hardly learns: {_WORDS[saturated_by]}."
+        return Diagnosis(Verdict.WARNING, summary, (saturated_by,), evidence)
+    summary = "Nothing found that keeps the gradient from the first layer."
+    return Diagnosis(Verdict.HEALTHY, summary, (), evidence)
+
+
+def _judge_saturated(
+    m: Measurements, saturated: float, evidence: tuple[Evidence, ...]
+) -> Diagnosis:
+    cause = saturation_causes(m)
+    if m.skill is None or m.skill.value is None:
+        summary = f"{saturated:.0%} saturated; without labels, converged and stuck look alike."
+        return Diagnosis(Verdict.UNDETERMINED, summary, cause, evidence, settle="labels in --data")
+    why = f": {_WORDS[cause[0]]}" if cause else ""
+    summary = f"{saturated:.0%} of the hidden activations are saturated{why}."
+    return Diagnosis(Verdict.UNHEALTHY, summary, cause, evidence)
+
+
+def saturation_causes(m: Measurements) -> tuple[Cause, ...]:
+    """Causes of saturation over all saturated sites, the commonest first."""
+    found: dict[Cause, int] = {}
+    for site in bounded_hidden(m):
+        if (site.saturated_fraction or 0.0) > SATURATED:
+            cause = saturation_cause(m, site)
+            if cause is not None:
+                found[cause] = found.get(cause, 0) + 1
+    return tuple(sorted(found, key=lambda c: (-found[c], c.value)))
+
+
+def _first_layer_cause(m: Measurements) -> Cause | None:
+    first = next(iter(bounded_hidden(m)), None)
+    if first is None or (first.saturated_fraction or 0.0) <= SATURATED:
+        return None
+    return saturation_cause(m, first)
+
+
+def _has_skill(m: Measurements) -> bool:
+    skill = m.skill
+    if skill is None or skill.value is None or skill.error is None:
+        return False
+    return skill.value - 2 * skill.error > SKILL
+
+
+def _evidence(m: Measurements) -> tuple[Evidence, ...]:
+    found: list[Evidence] = []
+    if m.skill is not None:
+        where = "held-out" if m.skill.held_out else "on the sample"
+        found.append(Evidence(f"skill {where}", m.skill.value, SKILL))
+    found.append(Evidence("saturated, mean over hidden sites", m.hidden_saturation, SATURATED))
+    ledger = m.ledger
+    if ledger is not None:
+        found.append(Evidence("g, decades from last to first site", ledger.gain, ATTENUATED))
+        if ledger.gain is None and m.heads:
+            gain = m.heads[0].input_gain
+            found.append(Evidence("decades from output to first site", gain, None))
+    return tuple(found)

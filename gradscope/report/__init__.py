@@ -1,1 +1,43 @@
+"""Report formats: an inspection in, text out. They compute nothing."""
 
+from __future__ import annotations
+
+from gradscope.diagnosis import Inspection
+from gradscope.report.base import Canvas, Format
+
+FORMATS = ("terminal", "json")
+
+
+def render(
+    name: str,
+    inspection: Inspection,
+    *,
+    width: int = 80,
+    colour: bool = False,
+    unicode: bool = True,
+    all_layers: bool = False,
+) -> str:
+    """The report in one of :data:`FORMATS`.
+
+    Args:
+        name: of the format.
+        inspection: what to show.
+        width: columns, for formats that have columns.
+        colour: whether escape sequences are understood.
+        unicode: whether block characters can be shown.
+        all_layers: fold nothing.
+    """
+    return _format(name).render(inspection, Canvas(width, colour, unicode, all_layers))
+
+
+def _format(name: str) -> Format:
+    """Imported on use: rich is not needed for JSON."""
+    if name == "json":
+        from gradscope.report.json_ import Json
+
+        return Json()
+    if name == "terminal":
+        from gradscope.report.terminal import Terminal
+
+        return Terminal()
+    raise ValueError(f"unknown format {name!r}")

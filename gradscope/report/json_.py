@@ -1,0 +1,88 @@
+"""The JSON report: an interface, versioned; its schema is ``docs/report.schema.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from gradscope import __version__
+from gradscope.diagnosis import Inspection
+from gradscope.findings import Finding
+from gradscope.measurements import Ledger
+from gradscope.report.base import Canvas
+
+SCHEMA = "gradscope.report/1"
+
+
+class Json:
+    """Deterministic: same inspection, same bytes. No NaN, no infinity: null."""
+
+    name = "json"
+
+    def render(self, inspection: Inspection, canvas: Canvas) -> str:
+        """The report, indented, ending with a newline."""
+        content = as_dict(inspection)
+        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def as_dict(inspection: Inspection) -> dict[str, Any]:
+    """The report as plain data, in the order of the schema."""
+    m, diagnosis = inspection.measurements, inspection.diagnosis
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "gradscope", "version": __version__},
+        "model": plain(m.model),
+        "sample": plain(m.sample),
+        "verdict": diagnosis.verdict.value,
+        "provisional": diagnosis.provisional,
+        "summary": diagnosis.summary,
+        "causes": [c.value for c in diagnosis.causes],
+        "evidence": plain(diagnosis.evidence),
+        "settle": diagnosis.settle,
+        "skill": plain(m.skill),
+        "run": plain(m.run),
+        "outputs": [_head(plain(h), h.ledger) for h in m.heads],
+        "ledger": _ledger(m.ledger),
+        "layers": plain(m.layers),
+        "activations": plain(m.sites),
+        "parameters": plain(m.parameters),
+        "findings": [_finding(f) for f in inspection.findings],
+        "skipped": plain(m.skipped),
+    }
+
+
+def _head(head: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
+    return {**head, "ledger": _ledger(ledger)}
+
+
+def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
+    if ledger is None:
+        return None
+    fields: dict[str, Any] = plain(ledger)
+    return {"gain": plain(ledger.gain), **fields}
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    fields: dict[str, Any] = plain(finding)
+    return {**fields, "fingerprint": finding.fingerprint}
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON knows them; NaN and infinity become None."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value

@@ -1,0 +1,357 @@
+"""The report for people: where, why, does it matter, what now, on one screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from gradscope.diagnosis import Inspection, Verdict
+from gradscope.findings import Severity
+from gradscope.measurements import Head, Measurements, Parameter, Role, Site
+from gradscope.report.base import Canvas
+from gradscope.report.commands import next_commands
+from gradscope.report.profile import Row, rows
+from gradscope.report.text import count, decades, number, safe, share, shorten
+
+_COLOURS = {
+    Verdict.HEALTHY: "bold green",
+    Verdict.WARNING: "bold yellow",
+    Verdict.UNHEALTHY: "bold red",
+    Verdict.UNDETERMINED: "bold cyan",
+    Severity.ERROR: "red",
+    Severity.WARNING: "yellow",
+    Severity.INFORMATION: "cyan",
+}
+_BARS = {True: ("█", "▓", "░"), False: ("#", "=", "-")}  # weights, slope, derivative
+_HEAT = {True: " ▁▂▃▄▅▆▇█", False: " .:-=+*#@"}
+_MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 7, 3, 3
+
+
+class Terminal:
+    """One screen for a 20-layer model, at 80 columns, with or without colour."""
+
+    name = "terminal"
+
+    def render(self, inspection: Inspection, canvas: Canvas) -> str:
+        """The report, ending with a newline."""
+        page = _Page(canvas)
+        m = inspection.measurements
+        _header(page, m)
+        _verdict(page, inspection)
+        for head in m.heads[:1]:
+            _ledger(page, head)
+        _other_heads(page, m.heads[1:])
+        _saturation(page, m)
+        _gates(page, m)
+        _time(page, m)
+        _parameters(page, m)
+        _findings(page, inspection)
+        _skipped(page, m)
+        _commands(page, inspection)
+        _coverage(page, m)
+        return page.text()
+
+
+class _Page:
+    """Lines of plain text with styles, cut to the width: layer names are never markup."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        self.canvas = canvas
+        self._lines: list[Text] = []
+
+    @property
+    def width(self) -> int:
+        """Columns to fill."""
+        return max(min(self.canvas.width, 140), 40)
+
+    def line(self, *parts: str | tuple[str, str]) -> None:
+        """One line of pieces, each plain or (text, style)."""
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for part in parts:
+            content, style = part if isinstance(part, tuple) else (part, "")
+            text.append(self.encodable(safe(content)), style)
+        text.truncate(self.width, overflow="crop")
+        text.rstrip()
+        self._lines.append(text)
+
+    def uncut(self, text: str, style: str) -> None:
+        """A command: never cut, so that it can be pasted."""
+        self._lines.append(Text(safe(text), style, no_wrap=True))
+
+    def wrapped(self, first: str, style: str, text: str) -> None:
+        """A long sentence behind a word, on as many lines as it takes."""
+        room = self.width - len(first)
+        line = ""
+        lead: tuple[str, str] = (first, style)
+        for word in safe(text).split():
+            if line and len(line) + 1 + len(word) > room:
+                self.line(lead, line)
+                lead, line = (" " * len(first), ""), word
+            else:
+                line = f"{line} {word}".strip()
+        self.line(lead, line)
+
+    def title(self, left: str, right: str = "") -> None:
+        """A heading, with something at the right edge."""
+        self.line("")
+        gap = " " * max(self.width - len(left) - len(right), 2)
+        self.line((left, "bold"), gap if right else "", (right, "dim"))
+
+    def encodable(self, text: str) -> str:
+        """ASCII only, where the stream knows no more."""
+        return text if self.canvas.unicode else text.encode("ascii", "replace").decode()
+
+    def text(self) -> str:
+        """All lines, with or without escape sequences."""
+        stream = io.StringIO()
+        console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=self.canvas.colour,
+            color_system="standard" if self.canvas.colour else None,
+            no_color=not self.canvas.colour,
+            highlight=False,
+            legacy_windows=False,
+        )
+        for line in self._lines:
+            console.print(line, soft_wrap=True)
+        return stream.getvalue()
+
+
+def _header(page: _Page, m: Measurements) -> None:
+    sample = m.sample
+    if sample.synthetic:
+        page.line(("made-up input: no verdict rests on it alone", "bold yellow"))
+    hidden = [s for s in m.sites if s.role is Role.HIDDEN]
+    kinds = ", ".join(dict.fromkeys(s.kind for s in hidden))
+    layers = f"{count(len(hidden), 'hidden activation')} ({kinds}), " if hidden else ""
+    model = f"{m.model.format}, {layers}{count(m.model.parameters, 'parameter')}"
+    name = shorten(m.model.path, 34)
+    data = shorten(sample.path or "no --data", 34)
+    width = max(len(name), len(data)) + 2
+    page.wrapped(name.ljust(width), "bold", model)
+    if m.heads:
+        total = (
+            f" of {sample.available:,}" if sample.available not in (None, sample.samples) else ""
+        )
+        labels = ", labels" if sample.labels else ", no labels"
+        held = f"; held out {m.skill.samples:,}" if m.skill and m.skill.held_out else ""
+        run = f"{m.run.mode} mode, seed {m.run.seed}, {count(m.run.draws, 'draw')}"
+        text = f"{sample.samples:,}{total} samples{labels}{held}; {run}"
+        page.wrapped(data.ljust(width), "", text)
+    for note in (*m.model.notes, *(n for n in sample.notes if not n.startswith("synthesised")))[:4]:
+        page.wrapped("note  ", "dim", note)
+
+
+def _verdict(page: _Page, inspection: Inspection) -> None:
+    diagnosis, m = inspection.diagnosis, inspection.measurements
+    page.line("")
+    word = f"{diagnosis.verdict.value.upper()}  "
+    page.wrapped(word, _COLOURS[diagnosis.verdict], diagnosis.summary)
+    numbers = []
+    if m.ledger is not None and m.ledger.total is not None:
+        error = f" +-{m.ledger.total_error:.2f}" if m.ledger.total_error is not None else ""
+        numbers.append(f"total {decades(m.ledger.total)}{error} (limit -3.0)")
+        numbers.append(f"median {decades(m.ledger.median)}")
+    elif m.heads and m.heads[0].input_gain is not None:
+        numbers.append(f"output to first layer {decades(m.heads[0].input_gain)}")
+    if m.skill is not None:
+        numbers.append(f"skill {share(m.skill.value)} +-{share(m.skill.error)}")
+    if m.hidden_saturation is not None:
+        numbers.append(f"saturated {share(m.hidden_saturation)} (limit .70)")
+    indent = " " * len(word)
+    for start in range(0, len(numbers), 2):
+        page.line(indent, "".join(n.ljust(32) for n in numbers[start : start + 2]))
+    if diagnosis.settle:
+        page.wrapped(indent, "", f"What would settle it: {diagnosis.settle}")
+    if diagnosis.provisional:
+        page.line(indent, ("provisional: thresholds of a first calibration", "dim"))
+
+
+def _ledger(page: _Page, head: Head) -> None:
+    ledger = head.ledger
+    if len(ledger.entries) < 2:
+        gain = head.input_gain
+        if gain is not None:
+            page.title("Where the gradient goes")
+            text = f"{decades(gain)} decades from the output to the first hidden activation"
+            page.line("  ", text, "; too few of them for a ledger")
+        return
+    weights, slope, derivative = _BARS[page.canvas.unicode]
+    legend = f"decades left   weights {weights}  slope {slope}  derivative {derivative}"
+    page.title("Where the gradient goes", legend)
+    shown = rows(ledger.entries, fold=not page.canvas.all_layers)
+    label = min(max(len(r.label) for r in shown), page.width // 3)
+    room = page.width - label - 14
+    longest = max((r.weight + r.slope + r.activation for r in shown), default=0.0)
+    scale = room / max(longest, 3.0)
+    for row in shown:
+        page.line(*_bar(row, label, scale, (weights, slope, derivative)))
+
+
+def _bar(
+    row: Row, label: int, scale: float, marks: tuple[str, str, str]
+) -> list[str | tuple[str, str]]:
+    name = shorten(row.label, label)
+    lead = f"  {':' if row.folded else ' '} {name.ljust(label)} {decades(row.left):>6}  "
+    parts: list[str | tuple[str, str]] = [lead]
+    ends = [0.0]
+    for value in (row.weight, row.slope, row.activation):
+        ends.append(ends[-1] + value)
+    styles = ("magenta", "yellow", "blue")
+    for i, (mark, style) in enumerate(zip(marks, styles, strict=True)):
+        parts.append((mark * (round(ends[i + 1] * scale) - round(ends[i] * scale)), style))
+    if row.folded:
+        parts.append((f" {precise(row.gain)} each", "dim"))
+    elif row.note:
+        parts.append((f"  {row.note}", "dim"))
+    return parts
+
+
+def precise(value: float | None) -> str:
+    """Decades with two digits, for a mean over many layers."""
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _other_heads(page: _Page, heads: Sequence[Head]) -> None:
+    for head in heads:
+        before = f", before its {head.entered_before}" if head.entered_before else ""
+        page.line(f"  {head.name}{before}: total {decades(head.ledger.total)}")
+
+
+def _saturation(page: _Page, m: Measurements) -> None:
+    bounded = [s for s in m.sites if s.role is Role.HIDDEN and s.saturated_fraction is not None]
+    if bounded:
+        units = sum(s.units.count for s in bounded if s.units)
+        full = sum(s.units.saturated_count or 0 for s in bounded if s.units)
+        strip = _strip([s.saturated_fraction for s in bounded], page)
+        lead = "Saturated, first to last layer  "
+        page.line("")
+        page.line((lead, "bold"), "[", (strip, "red"), "]", f"  {full:,} of {units:,} units")
+    dead = [s for s in m.sites if s.units and s.units.dead_count]
+    if dead:
+        total = sum(s.units.dead_count or 0 for s in dead if s.units)
+        of = sum(s.units.count for s in m.sites if s.units and s.units.dead_count is not None)
+        page.line(("Dead units  ", "bold"), f"{total:,} of {of:,}, most in {_most_dead(dead)}")
+
+
+def _most_dead(sites: Sequence[Site]) -> str:
+    return max(sites, key=lambda s: (s.units.dead_count or 0) if s.units else 0).id
+
+
+def _strip(values: Sequence[float | None], page: _Page) -> str:
+    """One character a site; more sites than room share one, which then shows the largest."""
+    heat = _HEAT[page.canvas.unicode]
+    room = page.width - 56
+    per = -(-len(values) // max(room, 8))
+    cells = [max((v or 0.0) for v in values[i : i + per]) for i in range(0, len(values), per)]
+    return "".join(heat[min(int(v * (len(heat) - 1) + 0.5), len(heat) - 1)] for v in cells)
+
+
+def _gates(page: _Page, m: Measurements) -> None:
+    gates = [s for s in m.sites if s.role is Role.GATE and s.saturated_fraction is not None]
+    cells: dict[str, list[str]] = {}
+    for site in gates:
+        cell = site.id.rpartition("/")[0] or site.id
+        cells.setdefault(cell, []).append(
+            f"{site.gate or site.kind} {share(site.saturated_fraction)}"
+        )
+    if not cells:
+        return
+    page.title("Gates, share saturated", "often meant to be shut: no verdict")
+    shown = cells if page.canvas.all_layers else dict(list(cells.items())[:4])
+    label = min(max(len(c) for c in shown), page.width // 3)
+    for cell, gate in shown.items():
+        page.line(f"  {shorten(cell, label).ljust(label)}  {'   '.join(gate)}")
+    if len(cells) > len(shown):
+        page.line((f"  and {len(cells) - len(shown)} more (--all)", "dim"))
+
+
+def _time(page: _Page, m: Measurements) -> None:
+    ledger = m.ledger
+    if ledger is None or not ledger.time:
+        return
+    page.title("Gradient through time", "decades")
+    shown = ledger.time if page.canvas.all_layers else ledger.time[:4]
+    for entry in shown:
+        per = "-" if entry.decades_per_step is None else f"{entry.decades_per_step:+.3f} a step"
+        peak = entry.output_at[1] + 1
+        span = f"{decades(entry.total)} from step {peak} back to step 1, {per}"
+        text = span if peak > 1 else f"largest at step 1 of {entry.steps}: nothing is lost"
+        page.line(f"  {entry.site}  {text}")
+
+
+def _parameters(page: _Page, m: Measurements) -> None:
+    if not m.parameters:
+        return
+    measured = [p for p in m.parameters if p.gradient is not None and p.gradient.rms is not None]
+    key: Callable[[Parameter], float]
+    if measured:
+        ranked = sorted(measured, key=lambda p: p.gradient.rms or 0.0 if p.gradient else 0.0)
+        title = "Smallest gradients"
+    else:
+        key = lambda p: -(p.weight.init_ratio or 0.0)  # noqa: E731
+        ranked = sorted(m.parameters, key=key)
+        title = "Largest weights"
+    shown = ranked if page.canvas.all_layers else ranked[:_MAX_PARAMETERS]
+    longest = max(len(title), *(len(p.name) + 2 for p in shown))
+    label = min(longest, page.width - 46) - 2
+    head = f"{'grad rms':>9} {'loss':>9} {'max |w|':>9} {'init ratio':>11}"
+    page.line("")
+    page.line((title.ljust(label + 4), "bold"), (head, "dim"))
+    for p in shown:
+        rms = p.gradient.rms if p.gradient else None
+        loss = p.loss_gradient.rms if p.loss_gradient else None
+        values = f"{number(rms):>9} {number(loss):>9} {number(p.weight.max_abs):>9}"
+        page.line(
+            f"  {shorten(p.name, label).ljust(label)}  {values} {number(p.weight.init_ratio):>11}"
+        )
+
+
+def _findings(page: _Page, inspection: Inspection) -> None:
+    page.title("Findings")
+    findings = [f for f in inspection.findings if f.severity is not Severity.INFORMATION]
+    quiet = [f for f in inspection.findings if f.severity is Severity.INFORMATION]
+    shown = [*findings, *quiet]
+    if not page.canvas.all_layers:
+        shown = [*findings, *quiet[:2]][:_MAX_FINDINGS]
+    if not shown:
+        page.line("  none")
+    for f in shown:
+        lead = f"  {f.severity.value:<11}  {f.code} {f.name}"
+        page.line((lead, _COLOURS[f.severity]), "  ", shorten(f.where, page.width - len(lead) - 2))
+        page.wrapped(" " * 15, "", f.message)
+    rest = len(inspection.findings) - len(shown)
+    if rest > 0:
+        page.line((f"  and {rest} more (--all, or --format json)", "dim"))
+
+
+def _skipped(page: _Page, m: Measurements) -> None:
+    if not m.skipped:
+        return
+    page.title("Not measured")
+    shown = m.skipped if page.canvas.all_layers else m.skipped[:_MAX_SKIPPED]
+    for s in shown:
+        page.wrapped("  ", "", f"{s.what}: {s.reason}")
+    if len(m.skipped) > len(shown):
+        page.line((f"  and {len(m.skipped) - len(shown)} more (--all)", "dim"))
+
+
+def _commands(page: _Page, inspection: Inspection) -> None:
+    page.title("What now")
+    for command, why in next_commands(inspection):
+        page.uncut("  " + command, "bold")
+        page.line("      ", (why, "dim"))
+
+
+def _coverage(page: _Page, m: Measurements) -> None:
+    reached = sum(p.gradient is not None and p.gradient.state != "no-path" for p in m.parameters)
+    sites = sum(s.gradient_state != "no-path" for s in m.sites)
+    page.line("")
+    page.line(
+        f"Measured: gradients of {sites} of {len(m.sites)} activations, {reached} of "
+        f"{len(m.parameters)} parameters."
+    )

@@ -1,0 +1,67 @@
+"""Tiny hand-made measurements, for the examples that stand inside the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.measurements import (
+    GradientStats,
+    Head,
+    Ledger,
+    LedgerEntry,
+    Measurements,
+    ModelInfo,
+    Parameter,
+    Role,
+    RunInfo,
+    SampleInfo,
+    Site,
+    State,
+    Units,
+    WeightStats,
+)
+
+
+def site(name: str, **given: Any) -> Site:
+    """A healthy hidden tanh, but for what is given."""
+    values: dict[str, Any] = {
+        "id": name, "kind": "tanh", "role": Role.HIDDEN, "gate": None,
+        "layer": name.partition("/")[0], "parameters": (f"{name.partition('/')[0]}.weight",),
+        "calls": 1, "numel": 800, "saturated_fraction": 0.02, "mean_relative_derivative": 0.8,
+        "pre_activation_rms": 0.6, "activation_rms": 0.5, "sample_variance_ratio": 0.6,
+        "zero_fraction": None, "nonfinite_fraction": 0.0, "units": Units(8, (0.02,) * 8, 0),
+        "output_gain": -0.2, "gradient_state": State.VALUE,
+    }  # fmt: skip
+    return Site(**{**values, **given})
+
+
+def parameter(name: str, **given: Any) -> Parameter:
+    """A healthy 8x8 weight, but for what is given."""
+    gradient = GradientStats(State.VALUE, 64, 0.8, 0.1, 0.4)
+    values: dict[str, Any] = {
+        "name": name, "names": (name,), "layer": name.rpartition(".")[0], "shape": (8, 8),
+        "numel": 64, "dtype": "float32", "trainable": True, "fan_in": 8,
+        "weight": WeightStats(State.VALUE, 0.35, 0.9, 1.1, 1e-6, 1.0, 0.0, 0.0),
+        "gradient": gradient, "loss_gradient": None, "grad_to_weight_ratio": 0.3,
+    }  # fmt: skip
+    return Parameter(**{**values, **given})
+
+
+def measured(
+    *sites: Site,
+    parameters: tuple[Parameter, ...] = (),
+    total: float | None = -0.5,
+    entries: tuple[LedgerEntry, ...] = (),
+    **given: Any,
+) -> Measurements:
+    """A model with these sites, whose ledger has this total."""
+    third = None if total is None else total / 3
+    ledger = Ledger(total, 0.02, total, third, 0.0, third, 400, 0, 9, entries)
+    head = Head("output", (100, 10), 0, None, total, ledger)
+    values: dict[str, Any] = {
+        "model": ModelInfo("model.pt", "PyTorch module", 64, 64),
+        "sample": SampleInfo("data.npz", 100, 100, False, False),
+        "run": RunInfo("eval", 0, 4, 100, "cpu", "float32", "2", 1, 4),
+        "heads": (head,), "sites": sites, "parameters": parameters,
+    }  # fmt: skip
+    return Measurements(**{**values, **given})

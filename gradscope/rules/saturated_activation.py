@@ -1,0 +1,65 @@
+"""GS201: most of an activation works where its derivative is nearly zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gradscope.attribution import bounded_hidden, saturation_cause
+from gradscope.findings import Finding, Severity
+from gradscope.measurements import Measurements, Role
+from gradscope.rules.base import Rule, Threshold
+from gradscope.rules.examples import measured, site
+
+
+class SaturatedActivation(Rule):
+    """Compares the share of (unit, sample) pairs whose relative derivative is below 0.1."""
+
+    code = "GS201"
+    name = "saturated-activation"
+    summary = "Nearly all units of a hidden sigmoid-type activation are saturated."
+    explanation = (
+        "Saturated: the derivative is below a tenth of its largest value. One saturated layer is "
+        "no verdict: healthy networks have been measured with .90 to .96 in one dense layer of "
+        "eight. Judged are hidden activations only; gates are often meant to be shut, and an "
+        "output is meant to be confident."
+    )
+    thresholds: ClassVar = {
+        "site": Threshold(0.96, "share", "above what healthy networks show in a single layer"),
+        "model": Threshold(0.70, "share", "mean over hidden sites; reference nets of section 4"),
+    }
+
+    def check(self, measured: Measurements) -> Iterator[Finding]:
+        mean = measured.hidden_saturation
+        model, single = self.thresholds["model"].value, self.thresholds["site"].value
+        widespread = mean is not None and mean > model
+        for found in bounded_hidden(measured):
+            share = found.saturated_fraction or 0.0
+            limit = model if widespread else single
+            if share <= limit:
+                continue
+            message = f"{share:.0%} of it saturated (limit {limit:.0%})"
+            if widespread:
+                message += f"; {mean:.0%} over all hidden activations"
+            yield self.finding(
+                Severity.WARNING, found.id, message, value=share, threshold=limit,
+                cause=saturation_cause(measured, found),
+            )  # fmt: skip
+
+    @staticmethod
+    def passes() -> tuple[Measurements, ...]:
+        full = {"saturated_fraction": 0.99}
+        return (
+            measured(site("0/tanh"), site("2/tanh", saturated_fraction=0.9)),
+            measured(site("0/tanh"), site("lstm.l0/forget", role=Role.GATE, **full)),
+            measured(site("0/tanh"), site("2/sigmoid", role=Role.OUTPUT, **full)),
+        )
+
+    @staticmethod
+    def fails() -> tuple[Measurements, ...]:
+        return (
+            measured(site("0/tanh"), site("2/tanh", saturated_fraction=0.99)),
+            measured(
+                site("0/tanh", saturated_fraction=0.8), site("2/tanh", saturated_fraction=0.8)
+            ),
+        )
