@@ -11,6 +11,9 @@ from gradscope.measurements import Ledger, Measurements, Role, Site
 SMALL_WEIGHT_DECADES = 0.45
 """Decades a layer above which weights are called small, and not only deep (first calibration)."""
 
+SATURATED_SITE = 0.70
+"""Saturated share of a layer from which saturation is what makes its derivative small."""
+
 INPUT_RMS = 3.0
 """Root mean square of an input's effect that points at the input and not at the weights."""
 
@@ -19,11 +22,12 @@ ALONE = 3.0
 """Decades of slope that are enough by themselves, whatever the other sources add."""
 
 
-def attenuation_causes(ledger: Ledger) -> tuple[Cause, ...]:
+def attenuation_causes(measured: Measurements, ledger: Ledger) -> tuple[Cause, ...]:
     """The largest of -S, -W, -A first, then what costs at least half as much and a decade.
 
     The slope is a property of the activation and does not move with training; where it alone is
-    enough to lose the gradient it comes before the derivative, which saturation adds to it.
+    enough to lose the gradient it comes before the derivative, which saturation adds to it. Where
+    one saturated layer makes most of the derivative's part, what saturates it is the cause.
     """
     parts = {"slope": ledger.slope, "weight": ledger.weight, "activation": ledger.activation}
     losses = {name: -value for name, value in parts.items() if value is not None}
@@ -35,7 +39,23 @@ def attenuation_causes(ledger: Ledger) -> tuple[Cause, ...]:
     floor = max(1.0, losses[order[0]] / 2)
     kept = [name for i, name in enumerate(order) if i == 0 or losses[name] >= floor]
     layers = max(len(ledger.entries) - 1, 1)
-    return tuple(_cause(name, losses[name] / layers) for name in kept)
+    causes = [_cause(name, losses[name] / layers) for name in kept]
+    behind = _behind_derivative(measured, ledger, losses.get("activation", 0.0))
+    if behind is not None:
+        causes = [behind if c is Cause.DEPTH_DERIVATIVE else c for c in causes]
+    return tuple(causes)
+
+
+def _behind_derivative(measured: Measurements, ledger: Ledger, lost: float) -> Cause | None:
+    """What saturates the one layer at which most of the derivative's part is lost, if one does."""
+    known = [e for e in ledger.entries if e.activation is not None]
+    worst = min(known, key=lambda e: e.activation or 0.0, default=None)
+    if worst is None or -(worst.activation or 0.0) < lost / 2:
+        return None
+    site = next((s for s in measured.sites if s.id == worst.site), None)
+    if site is None or (site.saturated_fraction or 0.0) <= SATURATED_SITE:
+        return None
+    return saturation_cause(measured, site)
 
 
 def _cause(source: str, per_layer: float) -> Cause:

@@ -116,7 +116,7 @@ def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
     ledger = m.ledger
     g = ledger.gain if ledger is not None else None
     if ledger is not None and g is not None and g < WEAK:
-        causes = attenuation_causes(ledger)
+        causes = attenuation_causes(m, ledger)
         why = f": {_WORDS[causes[0]]}" if causes else ""
         summary = (
             f"The gradient loses {-g:.1f} decades between the last and the first hidden "

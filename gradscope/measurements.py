@@ -251,6 +251,7 @@ class LedgerEntry:
         slope: log10 of the activation's largest slope.
         activation: log10 |delta| / (phi'_0 |u|): the derivative.
         cumulative: decades left at this site: RMS gain from here to the last hidden site.
+        cumulative_median: the same of the median sample.
         branches: local ledger, if more than one path leads through the block.
         bypass: a path without hidden site leads around the block (a skip connection).
     """
@@ -263,6 +264,7 @@ class LedgerEntry:
     slope: float | None
     activation: float | None
     cumulative: float | None
+    cumulative_median: float | None = None
     branches: tuple[LocalEntry, ...] = ()
     bypass: bool = False
 

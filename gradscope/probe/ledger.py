@@ -202,7 +202,7 @@ def _error_over_draws(gain: torch.Tensor) -> float | None:
 def _last_entry(element: Element) -> LedgerEntry:
     """The hidden site next to the output: where the ledger starts, 0 decades lost so far."""
     return LedgerEntry(
-        element.site, element.label, element.kind, None, None, None, None, 0.0,
+        element.site, element.label, element.kind, None, None, None, None, 0.0, 0.0,
         _locals(element), element.bypass,
     )  # fmt: skip
 
@@ -230,6 +230,7 @@ def _entry(
         log_median(slope[usable]),
         log_median(activation[usable]),
         log_rms(left[usable]),
+        log_median(0.5 * torch.log10(left[usable])),
         _locals(element),
         element.bypass,
     )

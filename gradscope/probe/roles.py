@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gradscope.measurements import Role
-from gradscope.probe.activations import Kind
+from gradscope.probe.activations import GLU, Kind
 from gradscope.probe.graph import SHAPE_OPS, Edge, Graph
 
 _AFFINE = {
@@ -44,6 +44,9 @@ def roles_of(
     roots = set(heads)
     roles: dict[int, Role] = {}
     for node in sorted(activations):  # consumers come before what they consume
+        if activations[node] is GLU:
+            roles[node] = Role.GATE
+            continue
         roles[node] = _role(graph, activations, origins, roots, roles, node)
     return roles
 

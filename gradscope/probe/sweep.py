@@ -269,7 +269,7 @@ def _element(
         out = listener.cut(end) or out
     if pre is None or out is None or sloped is None:
         return None
-    names = list(dict.fromkeys(s.id for s in sites))
+    names = sorted({s.id for s in sites})  # whichever branch ran first
     kinds = {s.kind.name for s in sites}
     relu = [s.kind.relu_like for s in sites]
     single = len(names) == 1 and plan.ends is None

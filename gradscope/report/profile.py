@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradscope.measurements import LedgerEntry
+from gradscope.measurements import Ledger, LedgerEntry
 
 FOLD_FROM = 16  # rows that fit a screen without folding
 _KEEP = 2  # rows shown at each end
@@ -34,15 +34,20 @@ class Row:
     note: str = ""
 
 
-def rows(entries: Sequence[LedgerEntry], *, fold: bool) -> list[Row]:
-    """Rows from the output's side to the input's."""
-    plain = _accumulate(entries)
+def rows(ledger: Ledger, *, fold: bool) -> list[Row]:
+    """Rows from the output's side to the input's.
+
+    What is left is shown for the root mean square or for the median sample, whichever lost more:
+    the one that the verdict reads.
+    """
+    median = ledger.median is not None and ledger.median == ledger.gain
+    plain = _accumulate(ledger.entries, median=median)
     if not fold or len(plain) <= FOLD_FROM:
         return plain
     return _fold(plain)
 
 
-def _accumulate(entries: Sequence[LedgerEntry]) -> list[Row]:
+def _accumulate(entries: Sequence[LedgerEntry], *, median: bool) -> list[Row]:
     lost = [0.0, 0.0, 0.0]
     found = []
     for entry in entries:
@@ -53,7 +58,8 @@ def _accumulate(entries: Sequence[LedgerEntry]) -> list[Row]:
             notes.append(f"{len(entry.branches)} branches")
         w, s, a = (max(v, 0.0) for v in lost)
         note = ", ".join(notes)
-        found.append(Row(entry.label, entry.cumulative, w, s, a, entry.gain, note=note))
+        left = entry.cumulative_median if median else entry.cumulative
+        found.append(Row(entry.label, left, w, s, a, entry.gain, note=note))
     return found
 
 

@@ -183,9 +183,10 @@ def _ledger(page: _Page, head: Head) -> None:
     weights, slope, derivative = _BARS[page.canvas.unicode]
     legend = f"decades left   weights {weights}  slope {slope}  derivative {derivative}"
     page.title("Where the gradient goes", legend)
-    shown = rows(ledger.entries, fold=not page.canvas.all_layers)
+    shown = rows(ledger, fold=not page.canvas.all_layers)
     label = min(max(len(r.label) for r in shown), page.width // 3)
-    room = page.width - label - 14
+    noted = any(r.folded or r.note for r in shown)
+    room = page.width - label - (28 if noted else 14)
     longest = max((r.weight + r.slope + r.activation for r in shown), default=0.0)
     scale = room / max(longest, 3.0)
     for row in shown:

@@ -37,7 +37,7 @@ class SaturatedUnit(Rule):
             shown = ", ".join(map(str, units.saturated_indices[:6]))
             more = ", ..." if units.saturated_count > 6 else ""
             where = f"{found.id}[{shown}{more}]"
-            message = f"{units.saturated_count} of {units.count} units, for over 95% of samples"
+            message = f"{units.saturated_count} of {units.count} units, in over 95% of samples"
             yield self.finding(severity, where, message, value=share, threshold=limit)
 
     @staticmethod

@@ -42,7 +42,7 @@ class VanishingGradient(Rule):
             where = f"{entries[-1]} ... {entries[0]}" if len(entries) > 1 else head.name
             which = f" for {head.name}" if len(measured.heads) > 1 else ""
             message = f"{g:.1f} decades{which} (limit {limit:.1f})"
-            cause = next(iter(attenuation_causes(head.ledger)), None)
+            cause = next(iter(attenuation_causes(measured, head.ledger)), None)
             yield self.finding(severity, where, message, value=g, threshold=limit, cause=cause)
 
     @staticmethod
