@@ -69,12 +69,16 @@ def _from_file(path: Path, option: str) -> ModuleType:
 
 
 def _by_name(name: str, option: str) -> ModuleType:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as ``python -m`` does
     try:
         return importlib.import_module(name)
     except Exception as error:  # any code may stand in a module of the user's
         hint = "Is it installed, or on PYTHONPATH?"
         what = f"cannot import '{name}': {one_line(error)}"
         raise OptionError(what, where=option, hint=hint) from error
+    finally:
+        sys.path.remove(here)
 
 
 def one_line(error: BaseException) -> str:
