@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "loading": DATA | {"model", "files"},
     "probe": DATA | {"model", "files"},
     "rules": DATA | {"attribution"},
-    "report": DATA | {"diagnosis", "rules"},
+    "report": DATA | {"diagnosis"},
     "pipeline": DATA | {"model", "files", "loading", "probe", "rules", "diagnosis"},
     "cli": DATA | {"pipeline", "report", "files", "diagnosis"},
 }

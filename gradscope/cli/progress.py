@@ -41,6 +41,7 @@ class TerminalProgress:
         )
         self._lock = threading.Lock()
         self._closed = not console.is_terminal
+        self._shown = False
         self._timer = threading.Timer(delay, self._show)
         self._timer.daemon = True
 
@@ -59,7 +60,8 @@ class TerminalProgress:
         with self._lock:
             self._closed = True
             self._timer.cancel()
-            self._bar.stop()
+            if self._shown:  # a bar that was never shown would end a line that was never begun
+                self._bar.stop()
 
     def start(self, what: str, total: int | None) -> None:
         """Begin a stage of ``total`` steps; the one before it is over."""
@@ -79,4 +81,5 @@ class TerminalProgress:
     def _show(self) -> None:
         with self._lock:
             if not self._closed:
+                self._shown = True
                 self._bar.start()

@@ -22,7 +22,7 @@ from gradscope.measurements import (
     WeightStats,
 )
 from gradscope.probe.forward import ForwardPass, Names
-from gradscope.probe.ledger import compile_ledger, time_ledger
+from gradscope.probe.ledger import Trace, compile_ledger, log_rms, time_ledger
 from gradscope.probe.stats import ForwardStats
 from gradscope.probe.sweep import SiteSums, Sums
 from gradscope.probe.weights import weight_stats
@@ -127,7 +127,7 @@ def heads(
             skipped.append(
                 Skipped(f"total of {head.name}", _why_no_total(len(ledger.entries), sums))
             )
-        gain = _first_hidden_gain(sums)
+        gain = _input_gain(sums.traces[i])
         found.append(
             Head(head.name, tuple(head.shape), layouts[i], head.entered_before, gain, ledger)
         )
@@ -143,11 +143,12 @@ def _why_no_total(entries: int, sums: Sums) -> str:
     return "all hidden activations lie within one block: a ratio along the spine needs two"
 
 
-def _first_hidden_gain(sums: Sums) -> float | None:
-    for s in sums.sites.values():
-        if s.info.role is Role.HIDDEN:
-            return _gradient(s)[1]
-    return None
+def _input_gain(trace: Trace) -> float | None:
+    """At the hidden activations nearest to the input, whichever branch ran first."""
+    if not trace.elements:
+        return None
+    squares = list(trace.elements.values())[-1].inner.whole()
+    return log_rms(squares[torch.isfinite(squares)])
 
 
 def _time_ledgers(sums: Sums) -> tuple[TimeLedger, ...]:

@@ -14,6 +14,7 @@ from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.elements import ElementPlan, below_has_parameters, looping_sites, plan_elements
 from gradscope.probe.forward import ForwardPass, Names, run_forward
+from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.sites import SiteInfo
@@ -251,7 +252,14 @@ def _trace(run: ForwardPass, plan: _HeadPlan, listener: Listener) -> Trace:
         if element is not None:
             seen[element.site] = seen.get(element.site, 0) + 1
             elements[f"{element.site}@{seen[element.site]}"] = element
-    return Trace(elements, len(plan.spine.cuts))
+    return Trace(elements, _count_cuts(run, plan.spine))
+
+
+def _count_cuts(run: ForwardPass, spine: Spine) -> int:
+    """Cuts that are computed: neither the input itself nor a view of another cut."""
+    graph = run.graph
+    own = (c for c in spine.cuts if c not in graph.sources or graph.inputs[c])
+    return sum(graph.names[c] not in SHAPE_OPS for c in own)
 
 
 def _element(
@@ -300,7 +308,7 @@ def _branches(
     for node in plan.sites:
         calls.setdefault(site_of[node].id, []).append(node)
     found = []
-    for name, nodes in calls.items():
+    for name, nodes in sorted(calls.items()):
         pre = joint(listener.pre(n) for n in nodes)
         out = joint(listener.out(n) for n in nodes)
         if pre is not None and out is not None:
