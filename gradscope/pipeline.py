@@ -5,10 +5,12 @@ Everything that imports torch is imported inside the functions, so that ``--help
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gradscope.config import DataSettings, Settings
-from gradscope.errors import OptionError
+from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target
 from gradscope.progress import Progress, Silent
 
@@ -35,19 +37,20 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
 
     _check_device(settings.probe.device)
     progress = progress or Silent()
-    progress.start("loading", None)
-    model = load_model(settings.model, settings.load)
-    sample, validation = _samples(model, settings.data)
-    progress.finish()
-    measurements = measure(
-        model,
-        sample,
-        validation,
-        settings.probe,
-        settings.data.seed,
-        settings.data.batch_size,
-        progress,
-    )
+    with _memory():
+        progress.start("loading", None)
+        model = load_model(settings.model, settings.load)
+        sample, validation = _samples(model, settings.data)
+        progress.finish()
+        measurements = measure(
+            model,
+            sample,
+            validation,
+            settings.probe,
+            settings.data.seed,
+            settings.data.batch_size,
+            progress,
+        )
     findings = run_rules(measurements)
     return Inspection(measurements, findings, diagnose(measurements, findings))
 
@@ -67,6 +70,23 @@ def _samples(model: LoadedModel, settings: DataSettings) -> tuple[Sample | None,
     if model.module is None:
         return None, None
     return load_sample(model, settings), load_validation(model, settings)
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """Out of memory is no bug of ours; what helps is fewer samples at a time."""
+    import torch
+
+    hint = "Try a smaller --batch-size, or a smaller --input-shape if the input is made up."
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise GradscopeError("not enough memory", hint=hint) from error
+    except RuntimeError as error:
+        # The CPU's allocator raises no class of its own.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise GradscopeError("not enough memory", hint=hint) from error
 
 
 def _check_device(name: str) -> None:

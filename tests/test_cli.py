@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from gradscope import __version__, pipeline
@@ -206,20 +207,34 @@ def test_nothing_measured(
     assert capsys.readouterr().err == "gradscope: model.pt: no gradient arrived\n"
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, 130), (MemoryError, 2)])
 def test_interrupted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "inspect", stop)
+    assert main(GOOD) == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory: 8 bytes")],
+    ids=["python", "accelerator", "cpu"],
+)
+def test_out_of_memory(
     folder: Path,
-    error: type[BaseException],
-    status: int,
+    error: Exception,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def stop(*_: object) -> None:
+    def too_much(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "inspect", stop)
-    assert main(GOOD) == status
-    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setattr("gradscope.probe.measure", too_much)
+    assert main(GOOD) == 2
+    assert "--batch-size" in capsys.readouterr().err
 
 
 def test_a_bug_says_so(

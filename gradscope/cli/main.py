@@ -64,8 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), error.exit_status)
     except typer.TyperException as error:
         return _refuse(_sentence(error.format_message()), status.REFUSED, _help_hint(error))
-    except MemoryError:
-        return _refuse("out of memory. Try a smaller --batch-size.", status.REFUSED)
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # a bug of ours: say so in one line, and how to get the rest

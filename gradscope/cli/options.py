@@ -59,7 +59,7 @@ def parse_loss(text: str) -> str:
     raise OptionError(
         f"'{text}' is no loss",
         where="--loss",
-        hint=f"Choose {', '.join(LOSSES)}, or give a function as MODULE:FN or FILE.py:FN.",
+        hint=f"Choose {', '.join(LOSSES)}, or give a function as MODULE:FN.",
     )
 
 
