@@ -12,9 +12,10 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## examine three of the sample models
-	@for model in saturated_tanh healthy_tanh deep_tanh; do \
-	  echo; echo "\$$ gradscope inspect $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz"; \
-	  $(BIN)/gradscope inspect $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz || exit $$?; \
+	@for model in healthy_tanh saturated_tanh deep_tanh; do \
+	  set -- $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz --val $(SAMPLES)/digits_val.npz; \
+	  echo; echo "\$$ gradscope inspect $$*"; echo; \
+	  $(BIN)/gradscope inspect "$$@" || exit $$?; \
 	done
 
 test: $(VENV)/.installed-dev  ## lint, types and tests
