@@ -34,6 +34,7 @@ class Kind:
             the attributes where it depends on them; None for those that do not saturate.
         relu_like: half of the units are off by design.
         squashes: bounded on both sides: as a model's last operation it makes an output.
+        steps: the derivative is 1 where the unit is on and 0 where it is off.
         centre: the point around which ``edge`` is measured, from the attributes.
     """
 
@@ -44,6 +45,7 @@ class Kind:
     edge: Callable[[tuple[float, ...]], float] | None = None
     relu_like: bool = False
     squashes: bool = False
+    steps: bool = False
     centre: Callable[[tuple[float, ...]], float] | None = None
 
 
@@ -126,7 +128,7 @@ HARDSIGMOID = Kind(
 )
 LOGSIGMOID = Kind("logsigmoid", 1.0, "LogSigmoidBackward", lambda z, _: torch.sigmoid(-z))
 SOFTPLUS = Kind("softplus", 1.0, "SoftplusBackward", lambda z, b: torch.sigmoid(z * b[0]))
-RELU = Kind("relu", 1.0, "ReluBackward", _positive, relu_like=True)
+RELU = Kind("relu", 1.0, "ReluBackward", _positive, relu_like=True, steps=True)
 LEAKY_RELU = Kind("leaky_relu", 1.0, "LeakyReluBackward", _leaky, relu_like=True)
 RRELU = Kind("rrelu", 1.0, "RreluWithNoiseBackward", None, relu_like=True)
 PRELU = Kind("prelu", 1.0, "PreluKernelBackward", None, relu_like=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from gradscope.measurements import Role
@@ -29,10 +29,14 @@ class ElementPlan:
     bypass: bool = False
 
 
-def plan_elements(graph: Graph, spine: Spine, sites: Sequence[SiteInfo]) -> list[ElementPlan]:
-    """Elements of one head, from the output's side to the input's."""
+def plan_elements(
+    graph: Graph, spine: Spine, sites: Sequence[SiteInfo], loops: Set[str]
+) -> list[ElementPlan]:
+    """Elements of one head, from the output's side to the input's.
+
+    ``loops``: ids of recurrent sites, from :func:`looping_sites`.
+    """
     hidden = {c.node: s for s in sites if s.role is Role.HIDDEN for c in s.calls}
-    loops = looping_sites(graph, sites)
     looped = {c.node for s in sites if s.id in loops for c in s.calls}
     blocks: dict[int, list[int]] = {}
     for node in sorted(hidden):

@@ -14,6 +14,7 @@ from gradscope.errors import ProbeError
 from gradscope.findings import Skipped
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
+from gradscope.probe.elements import looping_sites
 from gradscope.probe.graph import Graph, build
 from gradscope.probe.heads import HeadRoot, find_heads
 from gradscope.probe.match import match
@@ -54,10 +55,14 @@ class Names:
 
 @dataclass(frozen=True)
 class Structure:
-    """What the graph of a pass says; the next batch with an equal signature reuses it."""
+    """What the graph of a pass says; the next batch with an equal signature reuses it.
+
+    ``loops``: ids of the sites whose later calls depend on their earlier ones.
+    """
 
     signature: tuple[Any, ...]
     sites: list[SiteInfo]
+    loops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -176,4 +181,5 @@ def _structure(
     if known is not None and known.signature == signature:
         return known
     outputs = [graph.index[n] for n in graph.nodes if not graph.consumers[graph.index[n]]]
-    return Structure(signature, find_sites(graph, kinds, outputs, names.order))
+    sites = find_sites(graph, kinds, outputs, names.order)
+    return Structure(signature, sites, frozenset(looping_sites(graph, sites)))

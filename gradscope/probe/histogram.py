@@ -53,8 +53,10 @@ class BitHistogram:
             wide = piece if double else piece.float()
             bits = wide.contiguous().view(integer)
             leading = (bits >> (shift - _MANTISSA_BITS)) & (bins - 1)
-            counts += torch.bincount(leading, minlength=bins)
-            zeros += piece.numel() - int(torch.count_nonzero(piece))
+            here = torch.bincount(leading, minlength=bins)
+            counts += here
+            if int(here[0]):  # zeros stand in the first bin, which is empty more often than not
+                zeros += piece.numel() - int(torch.count_nonzero(piece))
         return cls(counts.cpu().numpy(), zeros, double)
 
     def merge(self, other: BitHistogram) -> BitHistogram:

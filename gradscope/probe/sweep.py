@@ -12,7 +12,7 @@ from gradscope.model import Batch, Sample
 from gradscope.probe.backward import Listener, joint, scaled
 from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
-from gradscope.probe.elements import ElementPlan, below_has_parameters, looping_sites, plan_elements
+from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
 from gradscope.probe.forward import ForwardPass, Names, run_forward
 from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.layout import BatchLayout, guess
@@ -186,23 +186,26 @@ class Sweep:
             call.node: self._axes.sites.get(site.id) for site in run.sites for call in site.calls
         }
 
+        fitted: dict[tuple[BatchLayout, tuple[int, ...]], BatchLayout | None] = {}
+
         def layout(node: int, shape: tuple[int, ...]) -> BatchLayout | None:
             known = by_node.get(node)
             if known is None or self._axes.coupled:
                 return None
-            return known.refit(shape, n)
+            if (known, shape) not in fitted:
+                fitted[known, shape] = known.refit(shape, n)
+            return fitted[known, shape]
 
         return layout
 
     def _gather_sites(self, run: ForwardPass, listeners: Sequence[Listener]) -> None:
-        loops = looping_sites(run.graph, run.sites)
+        loops = run.structure.loops
         for site in run.sites:
             mine = self.sums.sites.setdefault(site.id, SiteSums(site))
             mine.loops = mine.loops or site.id in loops
-            whole, count = ForwardStats(), 0
+            count = 0
             for i, call in enumerate(site.calls):
                 stats = run.records[run.record_of[call.node]].stats
-                whole = whole.over_calls(stats)
                 _put(mine.calls, i, stats, ForwardStats.merge)
                 arrived = joint(listener.pre(call.node) for listener in listeners)
                 if arrived is not None:
@@ -213,7 +216,8 @@ class Sweep:
                 elif len(mine.energy) <= i:
                     mine.energy.append(0.0)
             mine.count += count
-            mine.forward = mine.forward.merge(whole)
+            every = [run.records[run.record_of[call.node]].stats for call in site.calls]
+            mine.forward = mine.forward.merge(ForwardStats.over_calls(every))
         for index in run.lost:
             name = run.records[index].kind.name
             self.sums.lost[name] = self.sums.lost.get(name, 0) + 1
@@ -237,7 +241,7 @@ class _HeadPlan:
     @classmethod
     def of(cls, run: ForwardPass, head: int) -> _HeadPlan:
         spine = find_spine(run.graph, run.roots[head])
-        elements = tuple(plan_elements(run.graph, spine, run.sites))
+        elements = tuple(plan_elements(run.graph, spine, run.sites, run.structure.loops))
         ends: Iterable[int | None] = (c for e in elements if e.ends for c in e.ends)
         return cls(spine, elements, frozenset(c for c in ends if c is not None))
 

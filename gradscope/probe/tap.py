@@ -19,7 +19,7 @@ from gradscope.probe.layout import BatchLayout
 from gradscope.probe.stats import ForwardStats, Moments
 
 _aten = torch.ops.aten
-MAX_MOMENTS = 8192
+MAX_MOMENTS = 2048
 """Between-sample variance uses at most so many elements of a site, evenly spread: memory."""
 
 
@@ -131,6 +131,7 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.records.append(Record(call, tuple(output.shape), stats, addresses))
 
 
+_EXACT_IN_FLOAT = 1 << 24
 _SOFTSIGN_STEPS = frozenset({_aten.abs, _aten.add, _aten.div})
 
 
@@ -142,7 +143,11 @@ def _per_unit(mask: torch.Tensor, unit_axis: int) -> torch.Tensor:
     """Count of True per unit, int64, shape (units,)."""
     axis = unit_axis % mask.dim() if mask.dim() else 0
     others = [d for d in range(mask.dim()) if d != axis]
-    return mask.sum(dim=others) if others else mask.reshape(-1).long()
+    if not others:
+        return mask.reshape(-1).long()
+    if mask.numel() < _EXACT_IN_FLOAT:  # sums of floats run on all lanes, those of bools do not
+        return mask.to(torch.float32).sum(dim=others).long()
+    return mask.sum(dim=others)
 
 
 def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> ForwardStats:
@@ -157,7 +162,9 @@ def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> Forward
         saturated = _per_unit(beyond, unit_axis)
     if kind.relu_like:
         off = _per_unit(z <= (attributes[0] if kind.name == "threshold" else 0.0), unit_axis)
-    if kind.relative is not None:
+    if kind.steps and off is not None:
+        relative = (z.numel() - off.sum()).double()
+    elif kind.relative is not None:
         relative = kind.relative(z, attributes).sum(dtype=torch.float64)
     return ForwardStats(
         numel=z.numel(),

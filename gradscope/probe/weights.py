@@ -77,7 +77,8 @@ def _norm_and_max(flat: torch.Tensor, *, all_finite: bool) -> tuple[float, float
         if not flat.numel():
             return 0.0, 0.0
     wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    largest = float(torch.linalg.vector_norm(wide, ord=torch.inf))
+    low, high = torch.aminmax(wide)
+    largest = max(-float(low), float(high))
     norm = float(torch.linalg.vector_norm(wide))
     if largest > 0 and not 1e-18 < norm < 1e18:  # squares may have left float32's range
         norm = float(torch.linalg.vector_norm(wide.double() / largest)) * largest
