@@ -182,13 +182,7 @@ def test_broken_pipe(folder: Path) -> None:
 # --- what is refused ------------------------------------------------------------------------
 
 
-KNOWN_BUGS = {"loss raises": "what a loss of the user's raises is reported as our bug"}
-REQUESTS = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=KNOWN_BUGS[name], strict=False))
-    if name in KNOWN_BUGS
-    else name
-    for name in REFUSED
-]
+REQUESTS = list(REFUSED)
 
 
 @pytest.mark.parametrize("name", REQUESTS)

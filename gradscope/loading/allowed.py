@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gradscope.errors import OptionError
-from gradscope.loading.code import load_object
+from gradscope.usercode import load_object
 
 _FUNCTIONS = ("relu", "gelu", "silu", "elu", "tanh", "sigmoid", "leaky_relu", "mish", "softplus")
 _HOOK_MODULES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from gradscope.errors import DataError
+from gradscope.errors import DataError, LoadError
 from gradscope.loading.detect import FileKind, check_file, detect
 
 _AGAIN = "Save or copy the file again."
@@ -25,8 +24,12 @@ def read_arrays(path: str) -> dict[str, torch.Tensor]:
     Raises:
         DataError: no such file, broken, or something else than numbers.
     """
-    file = check_file(path)
-    kind = detect(file)
+    try:
+        file = check_file(path)
+        kind = detect(file)
+    except LoadError as error:
+        hint = "Name a data file." if "folder" in error.what else error.hint
+        raise DataError(error.what, where=path, hint=hint) from error
     try:
         if kind in (FileKind.NPZ, FileKind.NPY):
             return _from_numpy(file, kind)
@@ -84,8 +87,9 @@ def _from_torch(file: Path) -> dict[str, torch.Tensor]:
         warnings.simplefilter("ignore")
         try:
             loaded = load_pickled(file, detect(file), LoadSettings())
-        except pickle.UnpicklingError as error:
-            raise DataError(f"is broken: {error}", where=str(file)) from error
+        except LoadError as error:
+            hint = "Nothing was run. Save plain tensors, or use .npz."
+            raise DataError(error.what, where=str(file), hint=hint) from error
     if isinstance(loaded, torch.Tensor):
         return {"x": loaded.detach()}
     pair = isinstance(loaded, list | tuple) and 1 <= len(loaded) <= 2

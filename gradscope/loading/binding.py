@@ -50,7 +50,11 @@ def bind(module: torch.nn.Module, names: list[str], where: str) -> Bound:
     if exact and set(required) <= set(inputs):
         unused = tuple(n for n in inputs if n not in wanted)
         return Bound((), {n: n for n in exact}, label, unused)
-    first = next((n for n in INPUT_NAMES if n in inputs), inputs[0])
+    first = next((n for n in (*INPUT_NAMES, *wanted[:1]) if n in inputs), None)
+    if first is None and len(inputs) > 1 and not all(n.startswith("arr_") for n in inputs):
+        what = f"which of its arrays is the input? It has {', '.join(names)}"
+        raise DataError(what, where=where, hint="Call the input x and the labels y.")
+    first = first or inputs[0]
     rest = [n for n in inputs if n != first]
     matched = {n: n for n in rest if n in wanted[1:] or (takes_any and n not in LABEL_NAMES)}
     lacking = [n for n in required[1:] if n not in matched]

@@ -12,10 +12,10 @@ import torch
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, OptionError
 from gradscope.loading.checkpoint import StateDict, find_state_dict, fit
-from gradscope.loading.code import load_object, one_line
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.pytorch import load_pickled
 from gradscope.model import LoadedModel
+from gradscope.usercode import load_object, one_line
 
 _LATER = {
     FileKind.TORCHSCRIPT: "Save the eager model or its state_dict with torch.save.",

@@ -15,9 +15,9 @@ from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
 from gradscope.loading.arrays import read_arrays
 from gradscope.loading.binding import LABEL_NAMES, bind, in_type, model_dtype, takes_integers
-from gradscope.loading.code import load_object, one_line
 from gradscope.loading.synthetic import synthesise
 from gradscope.model import Batch, LoadedModel, Sample
+from gradscope.usercode import load_object, one_line
 
 
 def load_sample(model: LoadedModel, settings: DataSettings) -> Sample:

@@ -34,7 +34,7 @@ class Kind:
             the attributes where it depends on them; None for those that do not saturate.
         relu_like: half of the units are off by design.
         squashes: bounded on both sides: as a model's last operation it makes an output.
-        steps: the derivative is 1 where the unit is on and 0 where it is off.
+        zeroes: the output is exactly 0 where the unit is off; only such units can be dead.
         centre: the point around which ``edge`` is measured, from the attributes.
     """
 
@@ -45,7 +45,7 @@ class Kind:
     edge: Callable[[tuple[float, ...]], float] | None = None
     relu_like: bool = False
     squashes: bool = False
-    steps: bool = False
+    zeroes: bool = False
     centre: Callable[[tuple[float, ...]], float] | None = None
 
 
@@ -122,18 +122,23 @@ HARDTANH = Kind(
     squashes=True,
     centre=lambda b: (b[0] + b[1]) / 2,
 )
-RELU6 = Kind("relu6", 1.0, "HardtanhBackward", _clamped, relu_like=True)
+RELU6 = Kind("relu6", 1.0, "HardtanhBackward", _clamped, relu_like=True, zeroes=True)
 HARDSIGMOID = Kind(
     "hardsigmoid", 1 / 6, "HardsigmoidBackward", _inside(-3.0, 3.0), lambda _: 3.0, squashes=True
 )
 LOGSIGMOID = Kind("logsigmoid", 1.0, "LogSigmoidBackward", lambda z, _: torch.sigmoid(-z))
 SOFTPLUS = Kind("softplus", 1.0, "SoftplusBackward", lambda z, b: torch.sigmoid(z * b[0]))
-RELU = Kind("relu", 1.0, "ReluBackward", _positive, relu_like=True, steps=True)
+RELU = Kind("relu", 1.0, "ReluBackward", _positive, relu_like=True, zeroes=True)
 LEAKY_RELU = Kind("leaky_relu", 1.0, "LeakyReluBackward", _leaky, relu_like=True)
 RRELU = Kind("rrelu", 1.0, "RreluWithNoiseBackward", None, relu_like=True)
 PRELU = Kind("prelu", 1.0, "PreluKernelBackward", None, relu_like=True)
 THRESHOLD = Kind(
-    "threshold", 1.0, "ThresholdBackward", lambda z, t: (z > t[0]).to(z.dtype), relu_like=True
+    "threshold",
+    1.0,
+    "ThresholdBackward",
+    lambda z, t: (z > t[0]).to(z.dtype),
+    relu_like=True,
+    zeroes=True,
 )
 ELU = Kind("elu", 1.0, "EluBackward", _elu)
 SELU = Kind("selu", 1.0507009873554805 * 1.6732632423543772, "EluBackward", _elu)
@@ -235,6 +240,9 @@ for _packet in list(OPERATIONS):
     _inplace = getattr(_aten, _packet.__name__ + "_", None)
     if _inplace is not None:
         OPERATIONS[_inplace] = OPERATIONS[_packet]
+
+RELU_LIKE = frozenset({"relu", "relu6", "leaky_relu", "rrelu", "prelu", "threshold"})
+"""Kinds before which weights are twice as large in variance (He et al. 2015)."""
 
 NODES: dict[str, tuple[Kind, ...]] = {}
 """Autograd node name (without trailing digits) -> the kinds it can be."""

@@ -21,6 +21,7 @@ from gradscope.measurements import (
     Units,
     WeightStats,
 )
+from gradscope.probe.activations import RELU_LIKE
 from gradscope.probe.forward import ForwardPass, Names
 from gradscope.probe.ledger import Trace, compile_ledger, log_rms, time_ledger
 from gradscope.probe.stats import ForwardStats
@@ -181,8 +182,7 @@ def parameters(
     losses: Mapping[str, GradientStats] | None,
 ) -> tuple[Parameter, ...]:
     """All parameters with their magnitudes."""
-    relu_fed = {p for s in found_sites if s.units and s.units.dead_count is not None
-                for p in s.parameters}  # fmt: skip
+    relu_fed = {p for s in found_sites if s.kind in RELU_LIKE for p in s.parameters}
     result = []
     for name, tensor in names.tensors.items():
         path = name.rpartition(".")[0]

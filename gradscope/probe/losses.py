@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gradscope.errors import OptionError
+from gradscope.usercode import load_object, one_line
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 NAMES = ("auto", "cross-entropy", "bce", "mse", "nll")
@@ -130,18 +130,21 @@ def _mse(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _user_function(name: str) -> LossFunction:
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(f"cannot import '{name}': {error}", where="--loss") from error
+    function = load_object(name, option="--loss")
 
     def call(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        value = function(output, labels)
+        try:
+            value = function(output, labels)
+        except Exception as error:  # any code may stand in a loss of the user's
+            raise OptionError(f"'{name}' fails: {one_line(error)}", where="--loss") from error
         if not isinstance(value, torch.Tensor):
             raise OptionError(f"'{name}' returned no tensor", where="--loss")
-        rows = value.reshape(value.shape[0], -1) if value.dim() else value
-        return rows.mean(dim=1) if value.dim() else value.expand(labels.shape[0])
+        if value.dim() and value.shape[0] != labels.shape[0]:
+            what = f"'{name}' returned {value.shape[0]} losses for {labels.shape[0]} samples"
+            raise OptionError(what, where="--loss", hint="Return one a sample, or their mean.")
+        if not value.dim():
+            return value.expand(labels.shape[0])
+        return value.reshape(value.shape[0], -1).mean(dim=1)
 
     return call
 

@@ -160,9 +160,9 @@ def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> Forward
         edge = kind.edge(attributes)
         beyond = centred.abs() >= edge
         saturated = _per_unit(beyond, unit_axis)
-    if kind.relu_like:
+    if kind.zeroes:
         off = _per_unit(z <= (attributes[0] if kind.name == "threshold" else 0.0), unit_axis)
-    if kind.steps and off is not None:
+    if kind.name == "relu" and off is not None:
         relative = (z.numel() - off.sum()).double()
     elif kind.relative is not None:
         relative = kind.relative(z, attributes).sum(dtype=torch.float64)
