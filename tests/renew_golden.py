@@ -1,0 +1,41 @@
+"""Writes the golden files anew: ``make golden``, then read the diff."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gradscope.report import render
+from gradscope.report.schema import report_schema
+from tests.report.examples import EXAMPLES, inspection
+
+GOLDEN = Path(__file__).parent / "report" / "golden"
+SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
+
+
+def golden_files() -> dict[Path, str]:
+    """Every golden file and what should stand in it."""
+    files = {SCHEMA: json.dumps(report_schema(), indent=2) + "\n"}
+    for name, make in EXAMPLES.items():
+        found = inspection(make())
+        files[GOLDEN / f"{name}.txt"] = render("terminal", found, width=80)
+        if name in ("saturated", "recurrent", "weights-only"):
+            files[GOLDEN / f"{name}.json"] = render("json", found)
+    files[GOLDEN / "vanishing-ascii.txt"] = render(
+        "terminal", inspection(EXAMPLES["vanishing"]()), width=80, unicode=False
+    )
+    files[GOLDEN / "vanishing-colour.txt"] = render(
+        "terminal", inspection(EXAMPLES["vanishing"]()), width=80, colour=True
+    )
+    return files
+
+
+def main() -> None:
+    """Write them."""
+    for path, content in golden_files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
