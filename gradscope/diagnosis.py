@@ -19,6 +19,10 @@ SKILL = 0.5
 too (.1 to .3); only a trial against a repaired twin can tell in between."""
 SATURATED = 0.70
 ATTENUATED, WEAK = -3.0, -2.0
+COLLAPSED = 1e-6
+"""Between-sample variance over mean square at the last hidden activation: below it all samples
+look alike to what follows. Unlike a ratio of gradients it cannot be talked away by moving scale
+from one layer to the next."""
 
 
 class Verdict(StrEnum):
@@ -124,12 +128,26 @@ def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
         )
         verdict = Verdict.UNHEALTHY if g < ATTENUATED else Verdict.WARNING
         return Diagnosis(verdict, summary, causes, evidence)
+    spread = _last_spread(m)
+    if spread is not None and spread < COLLAPSED:
+        summary = (
+            f"All samples look alike to the last hidden activation: variance between them is "
+            f"{spread:.0e} of the mean square."
+        )
+        return Diagnosis(Verdict.UNHEALTHY, summary, (Cause.FORWARD_COLLAPSE,), evidence)
     saturated_by = _first_layer_cause(m)
     if saturated_by is Cause.LARGE_INPUTS:
         summary = f"One layer hardly learns: {_WORDS[saturated_by]}."
         return Diagnosis(Verdict.WARNING, summary, (saturated_by,), evidence)
     summary = "Nothing found that keeps the gradient from the first layer."
     return Diagnosis(Verdict.HEALTHY, summary, (), evidence)
+
+
+def _last_spread(m: Measurements) -> float | None:
+    """Between-sample variance over mean square at the hidden activation next to the output."""
+    entries = m.ledger.entries if m.ledger is not None else ()
+    last = entries[0].site if entries else None
+    return next((s.sample_variance_ratio for s in m.sites if s.id == last), None)
 
 
 def _judge_saturated(
@@ -178,6 +196,10 @@ def _evidence(m: Measurements) -> tuple[Evidence, ...]:
     ledger = m.ledger
     if ledger is not None:
         found.append(Evidence("g, decades from last to first site", ledger.gain, ATTENUATED))
+        spread = _last_spread(m)
+        if spread is not None:
+            statement = "variance between samples over mean square, last hidden activation"
+            found.append(Evidence(statement, spread, COLLAPSED))
         if ledger.gain is None and m.heads:
             gain = m.heads[0].input_gain
             found.append(Evidence("decades from output to first site", gain, None))

@@ -31,6 +31,12 @@ def saturated(rms: float = 30.0, ratio: float = 20.0, **given) -> Measurements:
     return measured(full, parameters=(parameter("0.weight", weight=weight),), **given)
 
 
+def collapsed() -> Measurements:
+    entry = LedgerEntry("2/tanh", "2/tanh", "tanh", None, None, None, None, 0.0, 0.0)
+    last = site("2/tanh", sample_variance_ratio=1e-9)
+    return measured(site("0/tanh"), last, total=-0.5, entries=(entry, entry))
+
+
 def short() -> Measurements:
     return measured(site("0/tanh"), total=None)
 
@@ -69,6 +75,7 @@ CASES = {
         saturated(ratio=1.0, skill=skill(-0.1)), Verdict.UNHEALTHY, (Cause.LARGE_INPUTS,)
     ),
     "saturated and skilled": (saturated(skill=skill(0.9)), Verdict.HEALTHY, ()),
+    "collapsed": (collapsed(), Verdict.UNHEALTHY, (Cause.FORWARD_COLLAPSE,)),
     "shut gates": (
         measured(site("lstm.l0/input", role=Role.GATE, saturated_fraction=0.99)),
         Verdict.HEALTHY, (),

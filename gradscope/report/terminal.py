@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -248,8 +249,14 @@ def _strip(values: Sequence[float | None], page: _Page) -> str:
     heat = _HEAT[page.canvas.unicode]
     room = page.width - 56
     per = -(-len(values) // max(room, 8))
-    cells = [max((v or 0.0) for v in values[i : i + per]) for i in range(0, len(values), per)]
-    return "".join(heat[min(int(v * (len(heat) - 1) + 0.5), len(heat) - 1)] for v in cells)
+    shares = [_clamped(v) for v in values]
+    cells = [max(shares[i : i + per]) for i in range(0, len(shares), per)]
+    return "".join(heat[round(v * (len(heat) - 1))] for v in cells)
+
+
+def _clamped(share: float | None) -> float:
+    """Between 0 and 1, whatever was measured."""
+    return min(max(share, 0.0), 1.0) if share is not None and math.isfinite(share) else 0.0
 
 
 def _gates(page: _Page, m: Measurements) -> None:
