@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def _accumulate(entries: Sequence[LedgerEntry], *, median: bool) -> list[Row]:
     found = []
     for entry in entries:
         for i, part in enumerate((entry.weight, entry.slope, entry.activation)):
-            lost[i] -= part or 0.0
+            lost[i] -= _bounded(part)
         notes = ["skip connection"] if entry.bypass else []
         if len(entry.branches) > 1:
             notes.append(f"{len(entry.branches)} branches")
@@ -61,6 +62,12 @@ def _accumulate(entries: Sequence[LedgerEntry], *, median: bool) -> list[Row]:
         left = entry.cumulative_median if median else entry.cumulative
         found.append(Row(entry.label, left, w, s, a, entry.gain, note=note))
     return found
+
+
+def _bounded(decades: float | None) -> float:
+    """A part that can be drawn: no float spans more than some 600 decades."""
+    known = decades is not None and math.isfinite(decades)
+    return min(max(decades or 0.0, -700.0), 700.0) if known else 0.0
 
 
 def _fold(plain: list[Row]) -> list[Row]:
