@@ -87,13 +87,29 @@ class Listener:
         return norms
 
     def _activation_hook(self, node: int) -> Callable[[Any, Any], None]:
+        plain = self._plain_rows(node)
+        out, pre = ("out", node), ("pre", node)
+
         def hook(grad_inputs: Any, grad_outputs: Any) -> None:
-            if grad_outputs[0] is not None:
-                self._now["out", node] = self._norms(node, grad_outputs[0])
-            if grad_inputs[0] is not None:
-                self._now["pre", node] = self._norms(node, grad_inputs[0])
+            for key, gradient in ((out, grad_outputs[0]), (pre, grad_inputs[0])):
+                if gradient is None:
+                    continue
+                if plain:  # a recurrent network runs this thousands of times a pass
+                    self._now[key] = torch.linalg.vector_norm(gradient, dim=1)
+                else:
+                    self._now[key] = self._norms(node, gradient)
 
         return hook
+
+    def _plain_rows(self, node: int) -> bool:
+        """Whether the gradient is (samples, units) already, in a type of full precision."""
+        if self._graph.names[node] == "GluBackward":
+            return False
+        meta = self._graph.nodes[node]._input_metadata[0]
+        shape = tuple(int(s) for s in meta.shape)
+        full = meta.dtype in (torch.float32, torch.float64)
+        layout = self._layout(node, shape) or guess(shape, self._samples)
+        return full and len(shape) == 2 and layout == BatchLayout(0)
 
     def _cut_hook(self, node: int) -> Callable[[Any], None]:
         def hook(gradients: Any) -> None:

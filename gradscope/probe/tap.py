@@ -7,6 +7,7 @@ so that no pre-activation is kept alive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,7 @@ def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> Forward
     """Statistics of z alone: saturation, relative derivative, scale. ``z``: float32 or float64."""
     kind, attributes = call.kind, call.attributes
     units = z.shape[unit_axis] if z.dim() else 1
+    square = torch.linalg.vector_norm(z).double().square_()
     saturated = off = relative = None
     if kind.edge is not None:
         centred = z - kind.centre(attributes) if kind.centre is not None else z
@@ -172,15 +174,18 @@ def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> Forward
         saturated=saturated,
         off=off,
         relative=relative,
-        pre_square=torch.linalg.vector_norm(z).double().square(),
-        nonfinite=_nonfinite(z),
+        pre_square=square,
+        nonfinite=_nonfinite(z, square),
     )
 
 
-def _nonfinite(z: torch.Tensor) -> torch.Tensor:
-    """Count of NaN and infinities: 0 times a finite number is 0, times any other it is NaN."""
-    if z.device.type == "cpu" and bool(torch.isfinite(z.sum())):
-        return torch.zeros((), dtype=torch.int64)
+_NONE = torch.zeros((), dtype=torch.int64)
+
+
+def _nonfinite(z: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    """Count of NaN and infinities, only looked for where the sum of squares is not finite."""
+    if z.device.type == "cpu" and math.isfinite(square.item()):
+        return _NONE
     return (~torch.isfinite(z)).sum()
 
 
@@ -194,7 +199,7 @@ def with_output(
         rows = layout.rows(wide, samples)
         step = -(-rows.shape[1] // MAX_MOMENTS)
         moments = (Moments.of(rows[:, ::step]),)
-    square = torch.linalg.vector_norm(wide).double().square()
+    square = torch.linalg.vector_norm(wide).double().square_()
     return ForwardStats(
         stats.numel, stats.per_unit, stats.saturated, stats.off, stats.relative,
         stats.pre_square, square, stats.nonfinite, moments,
