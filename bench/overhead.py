@@ -5,12 +5,16 @@
 Bare: one forward pass and the same number of backward passes to the parameters. Probe: the same
 passes with all default statistics, from the forward pass to the merged sums and the statistics of
 every parameter's gradient. Times are medians of the ratios of neighbouring runs; statistics of
-weights, once per report, are timed apart. Peak memory is read in a fresh process for either side.
+weights, once per report, are timed apart. Peak memory is read in a fresh process for either side,
+in the second run (the first also loads code), with every block mapped by itself, so that it shows
+what is held and not what the allocator keeps for later.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import os
 import platform
 import statistics
 import subprocess
@@ -147,6 +151,7 @@ def ratio(case: Case, pairs: int) -> dict[str, float]:
     model, x = case.model().eval(), case.x()
     probe = Probe(model, x)
     bare(model, x), probe()
+    gc.freeze()  # as the command does: torch's own objects need not be looked through again
     rows = [(timed(lambda: bare(model, x)), timed(probe)) for _ in range(pairs)]
     first = next(iter(probe.sample.batches()))
     start = time.perf_counter()
@@ -164,13 +169,15 @@ def ratio(case: Case, pairs: int) -> dict[str, float]:
 
 
 def peak(case: Case, *, probing: bool) -> int:
-    """Peak resident memory in KiB, in this process, above what stands before the first run."""
+    """Peak resident memory in KiB, in this process, above what stands before the run."""
     torch.manual_seed(0)
     model, x = case.model().eval(), case.x()
-    before = _status("VmRSS")
     run: Callable[[], object] = Probe(model, x) if probing else lambda: bare(model, x)
-    for _ in range(3):
-        run()
+    run()
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = _status("VmRSS")
+    run()
     return _status("VmHWM") - before
 
 
@@ -185,7 +192,8 @@ def _status(field: str) -> int:
 def memory(name: str, *, probing: bool) -> int:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--peak", name, *(["--probing"] if probing else [])]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    own = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=own).stdout)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from gradscope.cli.options import FailOn, Format, Mode
 from gradscope.cli.progress import TerminalProgress
 from gradscope.errors import ProbeError
 from tests.bad_requests import BAD_FILES, BAD_OPTIONS, BAD_OUTPUTS, bad_files, good_files
+from tests.hostile import HOSTILE
 
 REFUSED = BAD_OPTIONS | BAD_FILES | BAD_OUTPUTS
 GOOD = ["inspect", "model.pt", "--data", "data.npz"]
@@ -196,6 +197,19 @@ def test_refused_in_one_line(folder: Path, name: str, capfd: pytest.CaptureFixtu
     assert err.startswith("gradscope: ")
     assert err.count("\n") == 1
     assert "internal error" not in err
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_models_are_refused_in_one_line(
+    folder: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "attack").mkdir()
+    attack = HOSTILE[name](folder / "attack")
+    before = contents(folder)
+    status = main(["inspect", str(attack), "--data", "data.npz"])
+    out, err = capfd.readouterr()
+    assert (status, out, err.count("\n")) == (2, "", 1), err
     assert contents(folder) == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -209,6 +210,7 @@ def _run(
         from gradscope import pipeline, report
         from gradscope.cli.progress import TerminalProgress
 
+        gc.freeze()  # collections need not look through torch's own objects again and again
         with TerminalProgress(Console(stderr=True)) as progress:
             inspection = pipeline.inspect(settings, progress)
     page = canvas(output)

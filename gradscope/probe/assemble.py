@@ -129,9 +129,7 @@ def heads(
                 Skipped(f"total of {head.name}", _why_no_total(len(ledger.entries), sums))
             )
         gain = _input_gain(sums.traces[i])
-        found.append(
-            Head(head.name, tuple(head.shape), layouts[i], head.entered_before, gain, ledger)
-        )
+        found.append(Head(head.name, sums.shapes[i], layouts[i], head.entered_before, gain, ledger))
     return tuple(found), tuple(skipped)
 
 

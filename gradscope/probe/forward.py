@@ -158,15 +158,16 @@ def run_forward(
         output = call(
             module, args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}"
         )
+    records = tap.finish()
     heads, skipped = find_heads(output)
     nodes = [h.tensor.grad_fn for h in heads]
     graph = build(nodes, names.by_id, leaves)
     roots = [graph.index[h.edge.node] for h in heads]
-    record_of, lost = match(graph, tap.records)
-    kinds = {node: tap.records[i].kind for node, i in record_of.items()}
+    record_of, lost = match(graph, records)
+    kinds = {node: records[i].kind for node, i in record_of.items()}
     structure = _structure(graph, kinds, roots, names, known)
     return ForwardPass(
-        tap.records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped
+        records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped
     )
 
 

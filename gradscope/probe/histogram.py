@@ -15,7 +15,7 @@ import torch
 
 _MANTISSA_BITS = 3
 QUANTILE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
-_CHUNK = 1 << 20  # elements at a time, so that no copy of a whole gradient is made
+_CHUNK = 1 << 18  # elements at a time: no copy of a whole gradient, and one that stays in cache
 _QUANTILES = {
     "q01": 0.01,
     "q05": 0.05,
@@ -49,11 +49,13 @@ class BitHistogram:
         bins = 1 << ((11 if double else 8) + _MANTISSA_BITS)
         counts = torch.zeros(bins, dtype=torch.int64, device=tensor.device)
         zeros = 0
-        for piece in torch.split(tensor.detach().reshape(-1), _CHUNK):
+        flat = tensor.detach().reshape(-1)
+        scratch = torch.empty(min(_CHUNK, flat.numel()), dtype=integer, device=tensor.device)
+        for piece in torch.split(flat, _CHUNK):
             wide = piece if double else piece.float()
-            bits = wide.contiguous().view(integer)
-            leading = (bits >> (shift - _MANTISSA_BITS)) & (bins - 1)
-            here = torch.bincount(leading, minlength=bins)
+            bits, leading = wide.contiguous().view(integer), scratch[: piece.numel()]
+            torch.bitwise_right_shift(bits, shift - _MANTISSA_BITS, out=leading)
+            here = torch.bincount(leading.bitwise_and_(bins - 1), minlength=bins)
             counts += here
             if int(here[0]):  # zeros stand in the first bin, which is empty more often than not
                 zeros += piece.numel() - int(torch.count_nonzero(piece))

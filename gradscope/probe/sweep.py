@@ -53,6 +53,7 @@ class Sums:
         sites: by id, in execution order.
         traces: per head.
         lost: names of activations that no gradient comes through, with how often.
+        shapes: per head, of the first batch's output.
         samples: samples seen.
         passes: (forward, backward).
     """
@@ -60,6 +61,7 @@ class Sums:
     sites: dict[str, SiteSums] = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
     samples: int = 0
     forward_passes: int = 0
     backward_passes: int = 0
@@ -126,6 +128,7 @@ class Sweep:
         )
         self._structure = run.structure
         sums = self.sums
+        sums.shapes = sums.shapes or [tuple(head.shape) for head in run.heads]
         sums.samples += batch.size
         sums.forward_passes += 1
         plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]

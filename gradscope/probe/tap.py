@@ -2,26 +2,27 @@
 
 A ``TorchDispatchMode`` stands below autograd and below modules: ``nn.Tanh``, ``torch.tanh``, a
 script and the cells of an LSTM all arrive here as ``aten.tanh``. Statistics are taken on the spot,
-so that no pre-activation is kept alive.
+so that no pre-activation is kept alive; only small ones wait, a few dozen at a time, since a
+recurrent network makes thousands of them and each operation on them costs more to start than to do.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, Call, Kind
+from gradscope.probe.forward_stats import of_inputs, with_outputs
 from gradscope.probe.layout import BatchLayout
-from gradscope.probe.stats import ForwardStats, Moments
+from gradscope.probe.stats import ForwardStats
 
 _aten = torch.ops.aten
-MAX_MOMENTS = 2048
-"""Between-sample variance uses at most so many elements of a site, evenly spread: memory."""
+_SMALL = 1 << 15  # elements of a tensor that may wait
+_WAITING = 32  # how many of one kind wait at most
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,17 @@ class Record:
         return self.call.kind
 
 
+@dataclass
+class _Group:
+    """Small calls of one kind and shape, waiting to be looked at together."""
+
+    call: Call
+    plan: Plan
+    inputs: torch.Tensor
+    outputs: torch.Tensor
+    indices: list[int] = field(default_factory=list)
+
+
 PlanOf = Callable[[int, Kind, tuple[int, ...]], Plan]
 
 
@@ -72,6 +84,7 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.records: list[Record] = []
         self._plan, self._samples, self._measure = plan, samples, measure
         self._softsign: list[tuple[str, int, torch.Tensor]] = []
+        self._waiting: dict[Any, _Group] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -91,10 +104,10 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if call.kind is GLU:
             z = z.chunk(2, int(call.attributes[0]))[1]
         # In-place forms overwrite z, so it is read first.
-        before = self._before(call, z) if self._measure else None
+        take = self._read(call, z) if self._measure else None
         result = func(*args, **kwargs)
         output = result[0] if isinstance(result, tuple) else result
-        self._append(call, args[0], output, before)
+        self._append(call, args[0], output, take)
         return result
 
     def _step_softsign(self, packet: Any, args: tuple[Any, ...], result: Any) -> None:
@@ -109,98 +122,71 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._softsign = []
                 if isinstance(args[0], torch.Tensor) and args[0].data_ptr() == z.data_ptr():
                     call = Call(SOFTSIGN)
-                    before = self._before(call, z) if self._measure else None
-                    self._append(call, z, result, before)
+                    take = self._read(call, z) if self._measure else None
+                    self._append(call, z, result, take)
 
-    def _before(self, call: Call, z: torch.Tensor) -> tuple[Plan, ForwardStats]:
-        plan = self._plan(len(self.records), call.kind, tuple(z.shape))
-        wide = z if z.dtype in (torch.float32, torch.float64) else z.float()
-        return plan, pre_activation_stats(call, wide, plan.unit_axis)
+    def finish(self) -> list[Record]:
+        """The records, once the pass is over: looks at what still waits."""
+        for group in self._waiting.values():
+            self._settle(group)
+        self._waiting.clear()
+        return self.records
+
+    def _read(self, call: Call, z: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        """Take in z before the operation; what is returned takes in the output."""
+        index = len(self.records)
+        plan = self._plan(index, call.kind, tuple(z.shape))
+        if z.numel() <= _SMALL:
+            return self._wait(call, plan, z)
+        inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis)
+
+        def take(output: torch.Tensor) -> None:
+            (stats,) = with_outputs(inputs, output.unsqueeze(0), plan.layout, self._samples)
+            self.records[index] = replace(self.records[index], stats=stats)
+
+        return take
+
+    def _wait(self, call: Call, plan: Plan, z: torch.Tensor) -> Callable[[torch.Tensor], None]:
+        index = len(self.records)
+        key = (call, plan, tuple(z.shape), z.dtype, z.device)
+        group = self._waiting.get(key)
+        if group is None:
+            inputs = z.new_empty((_WAITING, *z.shape))
+            group = self._waiting[key] = _Group(call, plan, inputs, torch.empty_like(inputs))
+        place = len(group.indices)
+        group.inputs[place].copy_(z)
+        group.indices.append(index)
+
+        def take(output: torch.Tensor) -> None:
+            group.outputs[place].copy_(output)
+            if len(group.indices) == _WAITING:
+                self._settle(self._waiting.pop(key))
+
+        return take
+
+    def _settle(self, group: _Group) -> None:
+        count = len(group.indices)
+        inputs = of_inputs(group.call, group.inputs[:count], group.plan.unit_axis)
+        outputs, layout = group.outputs[:count], group.plan.layout
+        found = with_outputs(inputs, outputs, layout, self._samples)
+        for index, stats in zip(group.indices, found, strict=True):
+            self.records[index] = replace(self.records[index], stats=stats)
 
     def _append(
         self,
         call: Call,
         z: torch.Tensor,
         output: torch.Tensor,
-        before: tuple[Plan, ForwardStats] | None,
+        take: Callable[[torch.Tensor], None] | None,
     ) -> None:
-        stats = ForwardStats()
-        if before is not None:
-            plan, stats = before
-            stats = with_output(stats, output, plan.layout, self._samples)
         addresses = frozenset((z.data_ptr(), output.data_ptr()))
-        self.records.append(Record(call, tuple(output.shape), stats, addresses))
+        self.records.append(Record(call, tuple(output.shape), ForwardStats(), addresses))
+        if take is not None:
+            take(output)
 
 
-_EXACT_IN_FLOAT = 1 << 24
 _SOFTSIGN_STEPS = frozenset({_aten.abs, _aten.add, _aten.div})
 
 
 def _is_at(args: tuple[Any, ...], pointer: int) -> bool:
     return any(isinstance(a, torch.Tensor) and a.data_ptr() == pointer for a in args)
-
-
-def _per_unit(mask: torch.Tensor, unit_axis: int) -> torch.Tensor:
-    """Count of True per unit, int64, shape (units,)."""
-    axis = unit_axis % mask.dim() if mask.dim() else 0
-    others = [d for d in range(mask.dim()) if d != axis]
-    if not others:
-        return mask.reshape(-1).long()
-    if mask.numel() < _EXACT_IN_FLOAT:  # sums of floats run on all lanes, those of bools do not
-        return mask.to(torch.float32).sum(dim=others).long()
-    return mask.sum(dim=others)
-
-
-def pre_activation_stats(call: Call, z: torch.Tensor, unit_axis: int) -> ForwardStats:
-    """Statistics of z alone: saturation, relative derivative, scale. ``z``: float32 or float64."""
-    kind, attributes = call.kind, call.attributes
-    units = z.shape[unit_axis] if z.dim() else 1
-    square = torch.linalg.vector_norm(z).double().square_()
-    saturated = off = relative = None
-    if kind.edge is not None:
-        centred = z - kind.centre(attributes) if kind.centre is not None else z
-        edge = kind.edge(attributes)
-        beyond = centred.abs() >= edge
-        saturated = _per_unit(beyond, unit_axis)
-    if kind.zeroes:
-        off = _per_unit(z <= (attributes[0] if kind.name == "threshold" else 0.0), unit_axis)
-    if kind.name == "relu" and off is not None:
-        relative = (z.numel() - off.sum()).double()
-    elif kind.relative is not None:
-        relative = kind.relative(z, attributes).sum(dtype=torch.float64)
-    return ForwardStats(
-        numel=z.numel(),
-        per_unit=z.numel() // max(units, 1),
-        saturated=saturated,
-        off=off,
-        relative=relative,
-        pre_square=square,
-        nonfinite=_nonfinite(z, square),
-    )
-
-
-_NONE = torch.zeros((), dtype=torch.int64)
-
-
-def _nonfinite(z: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
-    """Count of NaN and infinities, only looked for where the sum of squares is not finite."""
-    if z.device.type == "cpu" and math.isfinite(square.item()):
-        return _NONE
-    return (~torch.isfinite(z)).sum()
-
-
-def with_output(
-    stats: ForwardStats, output: torch.Tensor, layout: BatchLayout | None, samples: int
-) -> ForwardStats:
-    """``stats`` completed by what the output shows."""
-    wide = output if output.dtype in (torch.float32, torch.float64) else output.float()
-    moments: tuple[Moments, ...] = ()
-    if layout is not None and layout.fits(tuple(output.shape), samples):
-        rows = layout.rows(wide, samples)
-        step = -(-rows.shape[1] // MAX_MOMENTS)
-        moments = (Moments.of(rows[:, ::step]),)
-    square = torch.linalg.vector_norm(wide).double().square_()
-    return ForwardStats(
-        stats.numel, stats.per_unit, stats.saturated, stats.off, stats.relative,
-        stats.pre_square, square, stats.nonfinite, moments,
-    )  # fmt: skip

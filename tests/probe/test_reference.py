@@ -18,6 +18,13 @@ DRAWS = 4
 near = lambda value: pytest.approx(value, rel=1e-6, abs=1e-9)  # noqa: E731
 
 
+CHAINS = [case for case in CASES if case.chain]
+RECURRENT = [case for case in CASES if case.name in ("rnn", "lstm", "gru")]
+of = lambda cases: pytest.mark.parametrize(  # noqa: E731
+    "both", cases, ids=[c.name for c in cases], indirect=True, scope="module"
+)
+
+
 @pytest.fixture(params=CASES, ids=lambda c: c.name, scope="module")
 def both(request: pytest.FixtureRequest) -> tuple[Case, Measurements, Reference, torch.nn.Module]:
     case: Case = request.param
@@ -86,10 +93,9 @@ def test_saturated_share_of_every_unit(both):
         assert list(site.units.saturated_share) == near(full.mean(dim=others).tolist()), case.name
 
 
+@of(CHAINS)
 def test_ledger_of_a_chain(both):
     case, found, expected, _ = both
-    if not case.chain:
-        pytest.skip("no chain")
     truth = reference.chain(expected, list(case.chain))
     ledger = found.ledger
     assert ledger.total == near(truth.total)
@@ -144,10 +150,9 @@ def test_weights(both):
             assert any(parameter.weight.init_ratio == near(g) for g in gains)
 
 
+@of(RECURRENT)
 def test_time_profile_of_recurrent_sites(both):
-    case, found, expected, _ = both
-    if case.name not in ("rnn", "lstm", "gru"):
-        pytest.skip("no recurrence")
+    _, found, expected, _ = both
     for site in found.sites:
         acts = [a for a in expected.tape.acts if a.site == site.id]
         assert [t.step for t in site.time] == list(range(len(acts)))

@@ -1,0 +1,172 @@
+"""Statistics of activations from their pre-activations and outputs, several calls at a time.
+
+All tensors here carry a leading axis of calls: one call of a large activation, or a few dozen of a
+small one, which cost about as much as one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from gradscope.probe.activations import Call
+from gradscope.probe.layout import BatchLayout
+from gradscope.probe.stats import ForwardStats, Moments
+
+MAX_MOMENTS = 2048
+"""Between-sample variance uses at most so many elements of a site, evenly spread: memory."""
+
+_EXACT_IN_FLOAT = 1 << 24
+_PIECE = 1 << 18
+
+
+@dataclass(frozen=True)
+class InputStats:
+    """What the pre-activations show; each tensor has one row a call."""
+
+    calls: int
+    numel: int
+    per_unit: int
+    saturated: torch.Tensor | None
+    off: torch.Tensor | None
+    relative: torch.Tensor | None
+    square: torch.Tensor
+    nonfinite: torch.Tensor
+
+
+def of_inputs(call: Call, z: torch.Tensor, unit_axis: int) -> InputStats:
+    """Saturation, relative derivative, scale.
+
+    Args:
+        call: kind and attributes, the same for all.
+        z: pre-activations, (calls, ...).
+        unit_axis: negative, counted from the end.
+    """
+    z = _wide(z)
+    z = z.unsqueeze(1) if z.dim() == 1 else z
+    square = _square(z)
+    parts = [_Counts.of(call, piece, unit_axis) for piece in _pieces(z, unit_axis)]
+    counts = parts[0]
+    for part in parts[1:]:
+        counts = counts.plus(part)
+    numel = z[0].numel()
+    relative = counts.relative
+    if call.kind.name == "relu" and counts.off is not None:
+        relative = (numel - counts.off.sum(dim=1)).double()
+    per_unit = numel // max(z.shape[unit_axis], 1)
+    nonfinite = _nonfinite(z, square)
+    return InputStats(
+        len(z), numel, per_unit, counts.saturated, counts.off, relative, square, nonfinite
+    )
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Sums over a piece of the pre-activations: additive."""
+
+    saturated: torch.Tensor | None
+    off: torch.Tensor | None
+    relative: torch.Tensor | None
+
+    @classmethod
+    def of(cls, call: Call, z: torch.Tensor, unit_axis: int) -> _Counts:
+        kind, attributes = call.kind, call.attributes
+        saturated = off = relative = None
+        scratch = torch.empty_like(z)  # 1 where true: sums of floats run on all lanes
+        if kind.edge is not None:
+            centred = z - kind.centre(attributes) if kind.centre is not None else z
+            torch.abs(centred, out=scratch)
+            torch.ge(scratch, kind.edge(attributes), out=scratch)
+            saturated = _per_unit(scratch, unit_axis)
+        if kind.zeroes:
+            zero_from = attributes[0] if kind.name == "threshold" else 0.0
+            off = _per_unit(torch.le(z, zero_from, out=scratch), unit_axis)
+        if kind.relative is not None and kind.name != "relu":
+            relative = kind.relative(z, attributes).flatten(1).sum(dim=1, dtype=torch.float64)
+        return cls(saturated, off, relative)
+
+    def plus(self, other: _Counts) -> _Counts:
+        return _Counts(
+            _sum(self.saturated, other.saturated),
+            _sum(self.off, other.off),
+            _sum(self.relative, other.relative),
+        )
+
+
+def _sum(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    return None if a is None or b is None else a + b
+
+
+def _pieces(z: torch.Tensor, unit_axis: int) -> tuple[torch.Tensor, ...]:
+    """Parts that stay in cache, so that what is made of them needs no fresh memory."""
+    whole = z.numel() <= _PIECE or len(z) > 1 or unit_axis % z.dim() == 1
+    if whole:
+        return (z,)
+    length = z.shape[1]
+    return torch.split(z, max(1, length * _PIECE // z.numel()), dim=1)
+
+
+def with_outputs(
+    inputs: InputStats, output: torch.Tensor, layout: BatchLayout | None, samples: int
+) -> list[ForwardStats]:
+    """``inputs`` completed by what the outputs, (calls, ...), show; one entry a call."""
+    output = _wide(output)
+    squares = _square(output)
+    moments = _moments(output, layout, samples)
+    return [
+        ForwardStats(
+            inputs.numel,
+            inputs.per_unit,
+            None if inputs.saturated is None else inputs.saturated[i],
+            None if inputs.off is None else inputs.off[i],
+            None if inputs.relative is None else inputs.relative[i],
+            inputs.square[i],
+            squares[i],
+            inputs.nonfinite[i],
+            () if moments is None else (moments[i],),
+        )
+        for i in range(inputs.calls)
+    ]
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _square(stack: torch.Tensor) -> torch.Tensor:
+    norms: torch.Tensor = torch.linalg.vector_norm(stack.flatten(1), dim=1)
+    return norms.double().square_()
+
+
+def _moments(
+    output: torch.Tensor, layout: BatchLayout | None, samples: int
+) -> list[Moments] | None:
+    if layout is None or not layout.fits(tuple(output.shape[1:]), samples):
+        return None
+    rows = torch.stack([layout.rows(call, samples) for call in output]) if len(output) > 1 else (
+        layout.rows(output[0], samples).unsqueeze(0)
+    )  # fmt: skip
+    step = max(1, -(-rows.shape[2] // MAX_MOMENTS))
+    rows = rows[:, :, ::step]
+    mean = rows.mean(dim=1, keepdim=True)  # two passes: as exact as var_mean, five times as fast
+    m2 = (rows - mean).square_().sum(dim=1).double()
+    mean = mean.squeeze(1).double()
+    return [Moments(samples, mean[i], m2[i]) for i in range(len(rows))]
+
+
+def _per_unit(ones: torch.Tensor, unit_axis: int) -> torch.Tensor:
+    """Count of ones per call and unit, int64, shape (calls, units)."""
+    axis = unit_axis % ones.dim()
+    others = [d for d in range(1, ones.dim()) if d != axis]
+    if not others:
+        return ones.long()
+    exact = ones.dtype is torch.float64 or ones.numel() < _EXACT_IN_FLOAT
+    return ones.sum(dim=others, dtype=None if exact else torch.float64).long()
+
+
+def _nonfinite(z: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    """Count of NaN and infinities, only looked for where the sum of squares is not finite."""
+    if z.device.type == "cpu" and bool(torch.isfinite(square).all()):
+        return torch.zeros(len(z), dtype=torch.int64)
+    return (~torch.isfinite(z)).flatten(1).sum(dim=1)
