@@ -16,12 +16,14 @@ class LoadSettings:
         allow: classes admitted beyond torch's own: ``package.module``, ``package.module.Class`` or
             ``__main__.Net=FILE.py:Net``.
         trust_model: run whatever the file contains.
+        key: which state_dict of a checkpoint; None chooses.
     """
 
     arch: str | None = None
     arch_args: Mapping[str, object] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     trust_model: bool = False
+    key: str | None = None
 
 
 @dataclass(frozen=True)

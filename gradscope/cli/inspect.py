@@ -87,6 +87,14 @@ def inspect(
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which state_dict (or module) of a checkpoint, e.g. ema or model.state_dict.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     trust_model: Annotated[
         bool,
         typer.Option(
@@ -175,6 +183,7 @@ def inspect(
             arch_args=parse_arch_args(arch_args),
             allow=tuple(allow or ()),
             trust_model=trust_model,
+            key=key,
         ),
         data=DataSettings(
             data=data,

@@ -20,6 +20,7 @@ class FileKind(StrEnum):
     EXPORTED = "torch.export program"
     SAFETENSORS = "safetensors"
     ONNX = "ONNX"
+    INDEX = "index of shards"
     NPZ = "npz"
     NPY = "npy"
     PICKLE = "plain pickle"
@@ -67,6 +68,8 @@ def detect(file: Path) -> FileKind:
         return FileKind.PICKLE
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return FileKind.SAFETENSORS
+    if head.lstrip()[:1] == b"{" and b'"weight_map"' in head:
+        return FileKind.INDEX
     if head[257:262] == b"ustar":
         return FileKind.TAR
     if _looks_like_onnx(head):

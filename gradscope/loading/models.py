@@ -11,16 +11,17 @@ import torch
 
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, OptionError
-from gradscope.loading.checkpoint import StateDict, find_state_dict, fit
+from gradscope.loading.checkpoint import StateDict, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
-from gradscope.loading.pytorch import load_pickled
+from gradscope.loading.fitting import fit
+from gradscope.loading.pytorch import open_checkpoint
+from gradscope.loading.weights_file import read_safetensors, read_shards
 from gradscope.model import LoadedModel
 from gradscope.usercode import load_object, one_line
 
 _LATER = {
     FileKind.TORCHSCRIPT: "Save the eager model or its state_dict with torch.save.",
     FileKind.EXPORTED: "Save the eager model or its state_dict with torch.save.",
-    FileKind.SAFETENSORS: "Load it in Python and save the state_dict with torch.save.",
     FileKind.ONNX: "Examine the PyTorch model that it came from.",
 }
 _NO_MODEL = {
@@ -28,7 +29,7 @@ _NO_MODEL = {
     FileKind.NPY: "It looks like data: pass it with --data.",
     FileKind.TAR: "Save the model again with torch.save (PyTorch 0.1 wrote tar files).",
     FileKind.PICKLE: "Save the model with torch.save, not with pickle.",
-    FileKind.UNKNOWN: "gradscope opens what torch.save wrote.",
+    FileKind.UNKNOWN: "gradscope opens what torch.save wrote, and safetensors.",
 }
 
 
@@ -36,7 +37,7 @@ def load_model(path: str, settings: LoadSettings) -> LoadedModel:
     """Open a saved model.
 
     Args:
-        path: file that ``torch.save`` wrote: a whole module, or a (nested) state_dict.
+        path: a whole module, a (nested) state_dict, safetensors, or an index of shards.
         settings: architecture, and what of the file may run.
 
     Raises:
@@ -51,15 +52,29 @@ def load_model(path: str, settings: LoadSettings) -> LoadedModel:
         raise LoadError(what, where=path, hint=_LATER[kind])
     if kind in _NO_MODEL:
         raise LoadError(f"is no model file (content: {kind})", where=path, hint=_NO_MODEL[kind])
-    loaded = load_pickled(file, kind, settings)
+    if kind is FileKind.SAFETENSORS:
+        return _from_state(path, "safetensors", read_safetensors(file), settings)
+    if kind is FileKind.INDEX:
+        return _from_state(path, "sharded weights", read_shards(file, settings), settings)
+    return _from_pickle(path, file, kind, settings)
+
+
+def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) -> LoadedModel:
+    opened = open_checkpoint(file, kind, settings)
+    loaded = opened.value
     legacy = ", legacy file" if kind is FileKind.TORCH_LEGACY else ""
     if isinstance(loaded, torch.nn.Module):
         return _whole(path, loaded, settings, legacy)
-    nested = _nested_module(loaded)
+    notes: tuple[str, ...] = ()
+    if opened.foreign:
+        notes = (f"left unbuilt, since unknown: {some(list(opened.foreign), 3)}",)
+    nested = _nested_module(loaded, settings.key)
     if nested is not None:
         key, module = nested
-        return _whole(path, module, settings, legacy, (f"module taken from '{key}'",))
-    return _from_state(file, find_state_dict(loaded, path), settings, legacy)
+        return _whole(path, module, settings, legacy, (f"module taken from '{key}'", *notes))
+    state = find_state_dict(loaded, path, settings.key)
+    state = StateDict(state.tensors, (*state.notes, *notes), state.path)
+    return _from_state(path, f"state_dict{legacy}", state, settings)
 
 
 def _whole(
@@ -74,27 +89,27 @@ def _whole(
     return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes)
 
 
-def _nested_module(loaded: Any) -> tuple[str, torch.nn.Module] | None:
+def _nested_module(loaded: Any, key: str | None) -> tuple[str, torch.nn.Module] | None:
     """``{"model": module, ...}``: the usual checkpoint of whole modules."""
     if not isinstance(loaded, Mapping):
         return None
     found = [(str(k), v) for k, v in loaded.items() if isinstance(v, torch.nn.Module)]
+    if key is not None:
+        found = [pair for pair in found if pair[0] == key]
     return found[0] if found else None
 
 
-def _from_state(file: Path, state: StateDict, settings: LoadSettings, legacy: str) -> LoadedModel:
+def _from_state(path: str, format_: str, state: StateDict, settings: LoadSettings) -> LoadedModel:
     if settings.arch is None:
         reason = (
             "the file holds weights without their architecture; "
             "--arch FILE.py:factory would allow a forward and a backward pass"
         )
         missing = (("activations, gradients, ledger", reason),)
-        return LoadedModel(
-            str(file), f"state_dict{legacy}", None, state.tensors, state.notes, missing
-        )
+        return LoadedModel(path, format_, None, state.tensors, state.notes, missing)
     module = build(settings.arch, settings.arch_args)
-    notes = (*state.notes, *fit(module, state, str(file)))
-    return LoadedModel(str(file), f"state_dict + {settings.arch}{legacy}", module, notes=notes)
+    notes = (*state.notes, *fit(module, state, path))
+    return LoadedModel(path, f"{format_} + {settings.arch}", module, notes=notes)
 
 
 def build(arch: str, arguments: Mapping[str, object]) -> torch.nn.Module:

@@ -164,7 +164,7 @@ class _Machine:
             target.items.extend(pairs)
         elif type(target) is dict:
             for key, value in pairs:
-                if not isinstance(key, str | int | float | bool | bytes | tuple | type(None)):
+                if not isinstance(key, str | int | float | bytes | tuple | Global | type(None)):
                     raise PickleError("a key of a dictionary is an object")
                 target[key] = value
         else:

@@ -27,6 +27,22 @@ _CONTAINERS = {"collections.OrderedDict", "torch.Size", "builtins.set", "__built
 _NUMPY_SCALARS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
 _NUMBER_TYPES = re.compile(r"^[fiub][1248]$")
 _SMALL = {"torch.device", "_codecs.encode", "builtins.complex", "torch.serialization._get_layout"}
+_CALLABLE = {*_TENSORS, *_PARAMETERS, *_CONTAINERS, *_NUMPY_SCALARS, *_SMALL, "numpy.dtype"}
+_ACTING = {
+    "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "ctypes", "pty", "code", "pdb",
+    "importlib", "runpy", "webbrowser", "urllib", "http", "asyncio", "threading", "pickle",
+    "_pickle", "multiprocessing", "operator", "_operator", "builtins", "__builtin__", "types",
+    "marshal", "signal", "tempfile", "torch", "numpy", "timeit", "bdb", "cProfile", "doctest",
+    "site", "io",
+}  # fmt: skip
+_HARMLESS = {
+    "builtins": {"set", "frozenset", "list", "dict", "tuple", "int", "float", "str", "bytes",
+                 "bytearray", "complex", "slice", "range", "bool", "object"},
+    "numpy": {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer", "_pickle",
+              "__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor"},
+    "torch": {"Generator", "_rebuild_device_tensor_from_numpy"},
+}  # fmt: skip
+_HARMLESS["__builtin__"] = _HARMLESS["builtins"]
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
@@ -64,16 +80,22 @@ class Scan:
         allowed: the names that may stand in it.
         room: bytes of storage that the file can hold, by key; None: only in total.
         total_room: bytes of the whole file.
+        lenient: objects of foreign classes are to be left unbuilt, where they are not part of a
+            module: what a training framework keeps beside the weights.
         globals: names met, for torch's own allow-list.
+        foreign: names of those classes and functions.
     """
 
     allowed: Allowed
     room: Mapping[str, int] | None
     total_room: int
+    lenient: bool = False
     globals: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     _storages: dict[str, int] = field(default_factory=dict)
     _done: dict[int, Any] = field(default_factory=dict)
     _open: set[int] = field(default_factory=set)
+    _modules: int = 0  # how many modules stand around what is being looked at
 
     def check(self, root: Any) -> None:
         """Raises :class:`Unsafe` unless ``root`` is inert."""
@@ -116,8 +138,22 @@ class Scan:
         known = path in self.allowed.functions or path in self.allowed.modules
         if known:
             self.globals.add(path)
-        elif not (value.module == "torch" and _is_torch_constant(value.name)):
+            return
+        constant = value.module == "torch" and _is_torch_constant(value.name)
+        if not constant and not self._leaves_out(value):
             raise Unsafe(f"{where or 'it'} refers to {path}", path)
+
+    def _leaves_out(self, name: Global) -> bool:
+        """Whether an inert stand-in may take the place of what this names."""
+        if not self.lenient or self._modules or _acts(name):
+            return False
+        self.foreign.add(name.path)
+        return True
+
+    def _foreign(self, value: Built, depth: int, where: str) -> None:
+        """Nothing of it is run, yet what it holds must be as inert as the rest."""
+        for part in (value.arguments, value.states, value.items):
+            self._value(part, depth, where)
 
     def _built(self, value: Built, depth: int, where: str) -> None:
         if not isinstance(value.of, Global):
@@ -133,6 +169,8 @@ class Scan:
             self._hook(path, value, depth)
         elif path == "collections.OrderedDict" and value.arguments == ():
             self._ordered(value, depth, where)
+        elif self._leaves_out(value.of):
+            self._foreign(value, depth, where)
         else:
             raise Unsafe(f"it holds an object of class {path}", path, is_class=True)
 
@@ -142,6 +180,9 @@ class Scan:
             raise Unsafe(f"it calls the constructor of {path}, which may take any memory", path)
         if not isinstance(arguments, tuple):
             raise Unsafe(f"it calls {path} with something odd", path)
+        if path not in _CALLABLE and self._leaves_out(value.of):
+            self._foreign(value, depth, where)
+            return
         if path in _TENSORS:
             self._tensor(arguments, where)
         elif path in _PARAMETERS:
@@ -236,10 +277,12 @@ class Scan:
         if not isinstance(state, dict) or not all(isinstance(k, str) for k in state):
             raise Unsafe(f"the state of {path} is no dictionary of names", path)
         cls = self.allowed.modules[path]
+        self._modules += 1
         for key, item in state.items():
             place = f"{where}.{key}" if where else key
             self._attribute(cls, path, key, item, place)
             self._value(item, depth, place)
+        self._modules -= 1
         layers = state.get("num_layers")
         owned = state.get("_parameters")
         count = len(owned.items if isinstance(owned, Built) else owned or ())
@@ -292,6 +335,15 @@ class Scan:
                 if isinstance(item, int) and abs(item) > 1000:
                     raise Unsafe(f"{path}.{key} is {item}", path)
                 self._value(item, depth, key)
+
+
+def _acts(name: Global) -> bool:
+    """Whether this is from a module that acts on the machine, or rebuilds what a scan must see.
+
+    Nothing foreign is ever run; a file that names such a thing is refused to tell the user.
+    """
+    root = name.module.partition(".")[0]
+    return root in _ACTING and name.name not in _HARMLESS.get(root, ())
 
 
 def _is_torch_constant(name: str) -> bool:

@@ -6,7 +6,8 @@ import pickle
 import shlex
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.allowed import Allowed, allowed
+from gradscope.loading.checkpoint import holds_weights
 from gradscope.loading.detect import FileKind
 from gradscope.loading.pickle_machine import PickleError, read_pickles
 from gradscope.loading.pickle_scan import Scan, Unsafe
@@ -25,6 +27,65 @@ from gradscope.loading.pickle_scan import Scan, Unsafe
 MAX_PICKLE = 256 << 20
 _AGAIN = "Save or copy the file again."
 _LEGACY_MAGIC = torch.serialization.MAGIC_NUMBER
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file held.
+
+    Attributes:
+        value: the object.
+        foreign: classes whose objects were left unbuilt; inert stand-ins are in their place.
+    """
+
+    value: Any
+    foreign: tuple[str, ...] = ()
+
+
+class Unbuilt:
+    """Stands where an object of a foreign class stood; takes everything, does nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Unbuilt:
+        """Whatever the arguments."""
+        return object.__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Whatever the arguments."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing is set."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Nothing is set."""
+
+    def append(self, value: Any) -> None:
+        """Nothing is kept."""
+
+    def extend(self, values: Any) -> None:
+        """Nothing is kept."""
+
+
+def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opened:
+    """Like :func:`load_pickled`, for what training frameworks write: beside the weights may stand
+    objects of classes that are not known. They are left unbuilt; nothing of theirs runs.
+
+    Raises:
+        UntrustedError: it would run code that the user has not admitted.
+        LoadError: it is broken.
+    """
+    try:
+        return Opened(load_pickled(file, kind, settings))
+    except UntrustedError as refused:
+        known = allowed(settings.allow)
+        try:
+            scan = _scanned(file, kind, known, lenient=True)
+        except UntrustedError:
+            raise refused from None
+        names = _names(known, scan)
+        value = _load(file, lambda: _restricted(file, names, scan.foreign))
+        if not isinstance(value, Mapping) or not holds_weights(value, Unbuilt):
+            raise
+        return Opened(value, tuple(sorted(scan.foreign)))
 
 
 def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
@@ -42,7 +103,7 @@ def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
     known = allowed(settings.allow)
     if settings.trust_model:
         return _load(file, lambda: _trusting(file, known))
-    scan = _scan_zip(file, known) if kind is FileKind.TORCH_ZIP else _scan_legacy(file, known)
+    scan = _scanned(file, kind, known)
     admitted = known.globals_for(scan.globals)
 
     def restricted() -> Any:
@@ -51,8 +112,15 @@ def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
 
     modules = any(name in known.modules for name in scan.globals)
     if kind is FileKind.TORCH_LEGACY and modules:
-        return _load(file, lambda: _legacy_modules(file, {n: v for v, n in admitted}))
+        # torch's restricted unpickler does not know how old files refer to classes
+        return _load(file, lambda: _restricted(file, _names(known, scan), frozenset()))
     return _load(file, restricted)
+
+
+def _names(known: Allowed, scan: Scan) -> dict[str, Any]:
+    """What a file that passed the scan may import, by name."""
+    own = {pair[1]: pair[0] for pair in known.globals_for(scan.globals) if isinstance(pair, tuple)}
+    return {**_get_allowed_globals(), **own}
 
 
 def _load(file: Path, load: Callable[[], Any]) -> Any:
@@ -71,15 +139,13 @@ def _load(file: Path, load: Callable[[], Any]) -> Any:
         raise LoadError(what, where=str(file), hint=_AGAIN) from error
 
 
-def _legacy_modules(file: Path, admitted: Mapping[str, Any]) -> Any:
-    """torch's restricted unpickler does not know how old files refer to classes.
-
-    The scan has read every instruction; this one can import the same names and no others.
-    """
-    known = {**_get_allowed_globals(), **admitted}
+def _restricted(file: Path, known: Mapping[str, Any], foreign: Collection[str]) -> Any:
+    """The scan has read every instruction; this can import the same names and no others."""
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
+            if f"{module}.{name}" in foreign:
+                return Unbuilt
             path = f"{IMPORT_MAPPING.get(module, module)}.{name}"
             if path not in known:
                 raise pickle.UnpicklingError(f"refers to {path}")
@@ -111,7 +177,12 @@ def _trusting(file: Path, known: Allowed) -> Any:
     return _load_with(file, Unpickler)
 
 
-def _scan_zip(file: Path, known: Allowed) -> Scan:
+def _scanned(file: Path, kind: FileKind, known: Allowed, *, lenient: bool = False) -> Scan:
+    scan = _scan_zip if kind is FileKind.TORCH_ZIP else _scan_legacy
+    return scan(file, known, lenient)
+
+
+def _scan_zip(file: Path, known: Allowed, lenient: bool) -> Scan:
     size = file.stat().st_size
     try:
         with zipfile.ZipFile(file) as archive:
@@ -126,7 +197,7 @@ def _scan_zip(file: Path, known: Allowed) -> Scan:
         raise LoadError(
             f"is broken or truncated ({error})", where=str(file), hint=_AGAIN
         ) from error
-    scan = Scan(known, room, size)
+    scan = Scan(known, room, size, lenient)
     _scan(file, data, scan, stop_after=1)
     return scan
 
@@ -143,12 +214,12 @@ def _check_entries(file: Path, entries: list[zipfile.ZipInfo]) -> None:
         seen.add(entry.filename)
 
 
-def _scan_legacy(file: Path, known: Allowed) -> Scan:
+def _scan_legacy(file: Path, known: Allowed, lenient: bool) -> Scan:
     """Magic number, protocol, system, the object, keys of storages; then raw numbers."""
     size = file.stat().st_size
     with file.open("rb") as stream:
         data = stream.read(MAX_PICKLE)
-    scan = Scan(known, None, size)
+    scan = Scan(known, None, size, lenient)
     _scan(file, data, scan, stop_after=5)
     return scan
 

@@ -1,0 +1,121 @@
+"""Fits a state_dict to an architecture: prefixes of wrappers, tied weights, old files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from gradscope.errors import LoadError
+from gradscope.loading.checkpoint import StateDict, some
+
+_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+_HINT = "Check --arch and --arch-args."
+
+
+def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...]:
+    """Load a state_dict into a module, prefixes of wrappers stripped.
+
+    Returns:
+        notes for the user.
+
+    Raises:
+        LoadError: lists missing, unexpected and mis-shaped keys.
+    """
+    wanted = module.state_dict(keep_vars=True)
+    notes, tensors = _renamed(dict(state.tensors), wanted)
+    tensors |= _tied(tensors, wanted)
+    missing = [k for k in wanted if k not in tensors]
+    counters = [k for k in missing if k.endswith("num_batches_tracked")]
+    if counters:
+        notes.append("batch norms without num_batches_tracked (an old file): taken as trained")
+        tensors |= {k: torch.tensor(1) for k in counters}
+        missing = [k for k in missing if k not in tensors]
+    unexpected = [k for k in tensors if k not in wanted]
+    shapes = [
+        f"{k} is {tuple(tensors[k].shape)}, the architecture has {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if isinstance(v, torch.Tensor) and k in tensors and tensors[k].shape != v.shape
+    ]
+    if missing or unexpected or shapes:
+        raise LoadError(_mismatch(missing, unexpected, shapes), where=where, hint=_HINT)
+    try:
+        module.load_state_dict(tensors)
+    except (RuntimeError, TypeError, ValueError) as error:
+        first = str(error).split("\n")[0]
+        raise LoadError(f"does not fit the architecture: {first}", where=where) from error
+    return (*notes, *_types(tensors, wanted))
+
+
+def _types(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> list[str]:
+    """Said where the file's type is not the architecture's."""
+    pairs = {
+        (str(tensors[k].dtype).removeprefix("torch."), str(v.dtype).removeprefix("torch."))
+        for k, v in wanted.items()
+        if isinstance(v, torch.Tensor) and v.is_floating_point() and tensors[k].dtype != v.dtype
+    }
+    return [f"the file's weights are {a}, the architecture runs in {b}" for a, b in sorted(pairs)]
+
+
+def _tied(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Names that a file leaves out since the architecture ties them to one that it has."""
+    by_tensor = {id(v): k for k, v in wanted.items() if k in tensors}
+    return {
+        k: tensors[by_tensor[id(v)]]
+        for k, v in wanted.items()
+        if k not in tensors and id(v) in by_tensor
+    }
+
+
+def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
+    parts = []
+    if missing:
+        parts.append(f"missing {len(missing)}: {some(missing)}")
+    if unexpected:
+        parts.append(f"unexpected {len(unexpected)}: {some(unexpected)}")
+    if shapes:
+        parts.append(f"mis-shaped {len(shapes)}: {some(shapes, 3)}")
+    return "does not fit the architecture: " + "; ".join(parts)
+
+
+def _renamed(
+    tensors: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """The names of the architecture, where wrappers have put something before or between them."""
+    notes: list[str] = []
+    for wrapper in _WRAPPERS:
+        if any(wrapper in k for k in tensors) and not any(wrapper in k for k in wanted):
+            tensors = {k.replace(wrapper, ""): v for k, v in tensors.items()}
+            notes.append(f"wrapper's prefix '{wrapper}' taken out of the names")
+    if set(wanted) <= set(tensors) or not wanted:
+        return notes, tensors
+    for prefix in _prefixes(tensors, wanted):
+        inside = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+        lacking = [k for k in wanted if k not in inside and not k.endswith("num_batches_tracked")]
+        if lacking and not set(lacking) <= set(_tied(inside, wanted)):
+            continue
+        outside = [k for k in tensors if not k.startswith(prefix)]
+        left = f"; {some(outside, 3)} outside it left out" if outside else ""
+        return [*notes, f"prefix '{prefix}' of the names stripped{left}"], inside
+    common = _common_prefix(list(tensors))
+    if common and not any(k.startswith(common) for k in wanted):  # for a message that helps
+        return notes, {k[len(common) :]: v for k, v in tensors.items()}
+    return notes, tensors
+
+
+def _prefixes(
+    tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """What may stand before every name: ``module.``, a LightningModule's ``net.``, ..."""
+    first = max(wanted, key=lambda k: (not k.endswith("num_batches_tracked"), len(k)))
+    found = {k[: -len(first)] for k in tensors if k.endswith(f".{first}")}
+    yield from sorted(found, key=lambda p: (len(p), p))
+
+
+def _common_prefix(names: list[str]) -> str:
+    """``module.`` if every name begins so; never the whole path of a single layer."""
+    heads = {n.partition(".")[0] for n in names}
+    nested = all(n.count(".") >= 2 for n in names)
+    return f"{heads.pop()}." if len(heads) == 1 and nested else ""
