@@ -58,6 +58,7 @@ class ProbeSettings:
         mode: eval or train.
         device: where to run.
         save_gradients: file for the mean |g| of every element.
+        outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
     """
 
     loss: str = "auto"
@@ -65,6 +66,7 @@ class ProbeSettings:
     mode: str = "eval"
     device: str = "cpu"
     save_gradients: str | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gradscope.attribution import attenuation_causes, bounded_hidden, saturation_cause
+from gradscope.config import Settings
 from gradscope.findings import Cause, Finding
 from gradscope.measurements import Measurements
 
@@ -61,11 +62,15 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of one ``gradscope inspect``: what report formats render."""
+    """The result of one ``gradscope inspect``: what report formats render.
+
+    ``settings`` are the user's, for the commands that a report prints.
+    """
 
     measurements: Measurements
     findings: tuple[Finding, ...]
     diagnosis: Diagnosis
+    settings: Settings | None = None
 
 
 _WORDS = {

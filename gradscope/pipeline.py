@@ -52,7 +52,7 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
             progress,
         )
     findings = run_rules(measurements)
-    return Inspection(measurements, findings, diagnose(measurements, findings))
+    return Inspection(measurements, findings, diagnose(measurements, findings), settings)
 
 
 def check_outputs(settings: Settings) -> None:

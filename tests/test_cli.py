@@ -134,13 +134,13 @@ def test_fails_on_an_unhealthy_model(folder: Path, capsys: pytest.CaptureFixture
 
 def test_same_seed_same_bytes(folder: Path) -> None:
     for name in ("one.json", "two.json"):
-        assert main([*GOOD, "--format", "json", "--seed", "3", "--output", name]) == 0
+        assert main([*GOOD, "--format", "json", "--seed", "3", "--out", name]) == 0
     assert (folder / "one.json").read_bytes() == (folder / "two.json").read_bytes()
 
 
 def test_output_and_gradients(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(folder)
-    request = [*GOOD, "--output", "report.txt", "--save-gradients", "g.safetensors"]
+    request = [*GOOD, "--out", "report.txt", "--save-gradients", "g.safetensors"]
     assert main(request) == 0
     assert capsys.readouterr() == ("", "")
     after = contents(folder)

@@ -111,6 +111,15 @@ def inspect(
             rich_help_panel=_PROBE,
         ),
     ] = "auto",
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which output of a model with several: its key or number. Repeatable; the loss "
+            "is taken at the first.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = None,
     draws: Annotated[
         int,
         typer.Option(
@@ -152,7 +161,7 @@ def inspect(
         Format,
         typer.Option("--format", help="For people or for programs.", rich_help_panel=_REPORT),
     ] = Format.TERMINAL,
-    output: Annotated[
+    out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
@@ -199,17 +208,18 @@ def inspect(
             mode=mode.value,
             device=device,
             save_gradients=save_gradients,
+            outputs=tuple(output or ()),
         ),
     )
     if arch_args is not None and arch is None:
         raise OptionError("means nothing without --arch", where="--arch-args")
-    if output is not None:
-        check_target(output, inputs=(model, data, val, save_gradients), option="--output")
-    return _run(settings, format_, output, all_layers, fail_on)
+    if out is not None:
+        check_target(out, inputs=(model, data, val, save_gradients), option="--out")
+    return _run(settings, format_, out, all_layers, fail_on)
 
 
 def _run(
-    settings: Settings, format_: Format, output: str | None, all_layers: bool, fail_on: FailOn
+    settings: Settings, format_: Format, out: str | None, all_layers: bool, fail_on: FailOn
 ) -> int:
     """Inspect, write the report, and say how it went."""
     # Here and not above: these import torch, and --help should not wait for it.
@@ -222,7 +232,7 @@ def _run(
         gc.freeze()  # collections need not look through torch's own objects again and again
         with TerminalProgress(Console(stderr=True)) as progress:
             inspection = pipeline.inspect(settings, progress)
-    page = canvas(output)
+    page = canvas(out)
     text = report.render(
         format_.value,
         inspection,
@@ -231,5 +241,5 @@ def _run(
         unicode=page.unicode,
         all_layers=all_layers,
     )
-    emit(text, output)
+    emit(text, out)
     return exit_status(inspection, fail_on)

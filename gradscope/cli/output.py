@@ -39,7 +39,7 @@ def emit(text: str, target: str | None) -> None:
     """Write the report, ending with a newline."""
     text = text if text.endswith("\n") else text + "\n"
     if target is not None:
-        write_atomic(target, text.encode("utf-8", "backslashreplace"), option="--output")
+        write_atomic(target, text.encode("utf-8", "backslashreplace"), option="--out")
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be text: better a visible escape than a traceback.

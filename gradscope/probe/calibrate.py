@@ -57,12 +57,18 @@ class Axes:
 
 
 def calibrate(
-    module: torch.nn.Module, batch: Batch, names: Names, device: torch.device
+    module: torch.nn.Module,
+    batch: Batch,
+    names: Names,
+    device: torch.device,
+    outputs: Sequence[str] = (),
 ) -> tuple[Axes, ForwardPass]:
     """Axes of everything, from a pass over the first few samples of ``batch``."""
     small = _first(batch, min(_SAMPLES, batch.size))
     n = small.size
-    run = run_forward(module, small, names, lambda *_: Plan(None), device=device, measure=False)
+    run = run_forward(
+        module, small, names, lambda *_: Plan(None), device=device, measure=False, outputs=outputs
+    )
     sites: dict[int, BatchLayout | None] = {}
     heads: list[BatchLayout] = []
     coupled = False

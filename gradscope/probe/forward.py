@@ -127,6 +127,7 @@ def run_forward(
     *,
     device: torch.device,
     measure: bool,
+    outputs: Sequence[str] = (),
     known: Structure | None = None,
 ) -> ForwardPass:
     """Forward pass with every activation seen and the graph read.
@@ -138,6 +139,7 @@ def run_forward(
         plan: how to read the axes of each activation.
         device: where to run.
         measure: False only lists the activations.
+        outputs: names of the outputs that are heads; none: all.
         known: structure of an earlier pass, reused if the graph is the same.
     """
     leaves: list[torch.Tensor] = []
@@ -159,7 +161,7 @@ def run_forward(
             module, args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}"
         )
     records = tap.finish()
-    heads, skipped = find_heads(output)
+    heads, skipped = find_heads(output, outputs)
     nodes = [h.tensor.grad_fn for h in heads]
     graph = build(nodes, names.by_id, leaves)
     roots = [graph.index[h.edge.node] for h in heads]

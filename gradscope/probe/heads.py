@@ -7,13 +7,14 @@ loss of signal.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge
 
+from gradscope.errors import OptionError
 from gradscope.findings import Skipped
 from gradscope.probe.graph import SHAPE_OPS, Node, op_name, output_shape
 
@@ -69,19 +70,53 @@ def named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, torc
             yield from named_tensors(getattr(output, item.name), f"{name}.{item.name}")
 
 
-def find_heads(output: Any) -> tuple[list[HeadRoot], list[Skipped]]:
-    """Heads that can receive a cotangent, and those that cannot, with the reason."""
+def chosen_tensors(output: Any, wanted: Sequence[str]) -> list[tuple[str, torch.Tensor]]:
+    """The outputs that the user named, in that order; all if none is named.
+
+    ``logits`` and ``output.logits`` name the same one, as do ``1`` and ``output[1]``.
+
+    Raises:
+        OptionError: there is no such output.
+    """
+    there = list(named_tensors(output))
+    if not wanted:
+        return there
+    tensors = dict(there)
+    found = []
+    for name in wanted:
+        forms = (name, f"output.{name}", f"output[{name}]", f"output{name}")
+        form = next((f for f in forms if f in tensors), None)
+        if form is None:
+            names = ", ".join(list(tensors)[:8]) + (", ..." if len(tensors) > 8 else "")
+            what = f"the model has no output '{name}'; it has: {names or 'none'}"
+            hint = "The file for the report is named by --out."
+            raise OptionError(what, where="--output", hint=hint)
+        found.append((form, tensors[form]))
+    return found
+
+
+def find_heads(output: Any, wanted: Sequence[str] = ()) -> tuple[list[HeadRoot], list[Skipped]]:
+    """Heads that can receive a cotangent, and those that cannot, with the reason.
+
+    Args:
+        output: what the model returned.
+        wanted: names of the outputs to take; none: all.
+
+    Raises:
+        OptionError: there is no output of that name.
+    """
     heads: list[HeadRoot] = []
     skipped: list[Skipped] = []
-    for name, tensor in named_tensors(output):
+    for name, tensor in chosen_tensors(output, wanted):
         if not tensor.is_floating_point():
             skipped.append(Skipped(name, f"{_dtype(tensor)} output: no gradient is defined"))
         elif tensor.grad_fn is None:
             skipped.append(Skipped(name, "detached output: no parameter or input leads to it"))
         elif tensor.numel() == 0:
             skipped.append(Skipped(name, "empty output"))
-        elif len(heads) == MAX_HEADS:
-            skipped.append(Skipped(name, f"only the first {MAX_HEADS} outputs are probed"))
+        elif len(heads) == MAX_HEADS and not wanted:
+            reason = f"only the first {MAX_HEADS} outputs are probed; --output chooses"
+            skipped.append(Skipped(name, reason))
         else:
             heads.append(_root(name, tensor))
     return heads, skipped

@@ -66,7 +66,7 @@ def measure(
         skipped += require_gradients(module)
         probed = _Probed(module, names, device, settings, seed)
         probed.run(sample, progress)
-        scorer = Scorer(module, settings.loss, device, probed.squash())
+        scorer = Scorer(module, settings.loss, device, probed.squash(), settings.outputs)
         losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
         skill = _skill(scorer, sample, validation, progress)
         probed.save(settings.save_gradients, losses is not None)
@@ -120,7 +120,9 @@ class _Probed:
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
-        self.axes, self.first = calibrate(self.module, first, self.names, self.device)
+        self.axes, self.first = calibrate(
+            self.module, first, self.names, self.device, self.settings.outputs
+        )
         self._check(self.first)
         progress.start("probing", sample.samples)
         keep = self.settings.save_gradients is not None
@@ -144,8 +146,9 @@ class _Probed:
 
     def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
         sweep = Sweep(
-            self.module, self.names, self.axes, draws=draws, seed=self.seed, device=self.device
-        )
+            self.module, self.names, self.axes, draws=draws, seed=self.seed, device=self.device,
+            outputs=self.settings.outputs,
+        )  # fmt: skip
         before, self.sums = self.sums, sweep.over(sample, progress)
         self._merge(before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from gradscope.errors import DataError
 from gradscope.measurements import Skill
 from gradscope.model import Batch, Sample
 from gradscope.probe.forward import call
-from gradscope.probe.heads import named_tensors
+from gradscope.probe.heads import chosen_tensors
 from gradscope.probe.losses import Loss, Score, decide, score, skill
 from gradscope.progress import Progress
 
@@ -24,13 +25,19 @@ class Scorer:
         name: ``--loss``.
         device: where to run.
         entered_before: the squashing at the end of the model, if any.
+        outputs: names of the outputs to choose from; the loss is taken at the first.
     """
 
     def __init__(
-        self, module: torch.nn.Module, name: str, device: torch.device, entered_before: str | None
+        self,
+        module: torch.nn.Module,
+        name: str,
+        device: torch.device,
+        entered_before: str | None,
+        outputs: Sequence[str] = (),
     ) -> None:
         self._module, self._name, self._device = module, name, device
-        self._squash = entered_before
+        self._squash, self._outputs = entered_before, outputs
         self._loss: Loss | None = None
         self._seen: dict[int, Score] = {}
         self.forward_passes = self.backward_passes = 0
@@ -84,7 +91,12 @@ class Scorer:
         output = call(self._module, args, kwargs, where)
         self.forward_passes += 1
         first = next(
-            (t for _, t in named_tensors(output) if t.is_floating_point() and t.numel()), None
+            (
+                t
+                for _, t in chosen_tensors(output, self._outputs)
+                if t.is_floating_point() and t.numel()
+            ),
+            None,
         )
         if first is None or batch.labels is None:
             raise DataError("no floating-point output or no labels to compare", where=where)

@@ -91,6 +91,7 @@ class Sweep:
         draws: which random cotangents.
         seed: of the cotangents.
         device: where to run.
+        outputs: names of the outputs that receive a cotangent; none: all.
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Sweep:
         draws: Sequence[int],
         seed: int,
         device: torch.device,
+        outputs: Sequence[str] = (),
     ) -> None:
         self._module, self._names, self._axes = module, names, axes
+        self._outputs = outputs
         self._draws, self._seed, self._device = draws, seed, device
         self._structure = axes.structure
         self.sums = Sums()
@@ -124,6 +127,7 @@ class Sweep:
             self._axes.plan_of(batch.size),
             device=self._device,
             measure=True,
+            outputs=self._outputs,
             known=self._structure,
         )
         self._structure = run.structure
