@@ -11,6 +11,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Input:
+    """One input that a model declares by itself, as exported programs and ONNX graphs do.
+
+    Attributes:
+        name: as the model calls it.
+        shape: samples first; None for a size that is free; None as a whole if nothing is declared.
+        dtype: None if nothing is declared.
+        required: whether the model runs without it.
+    """
+
+    name: str
+    shape: tuple[int | None, ...] | None = None
+    dtype: torch.dtype | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model as it came out of its file.
 
@@ -21,6 +38,9 @@ class LoadedModel:
         state: the tensors by name, where there is no runnable model.
         notes: what loading did that the user should know (prefixes stripped, key chosen).
         missing: what could not be examined and why, as (what, reason).
+        inputs: what the model declares, in the order of its positional arguments; None: the
+            signature of ``forward`` tells.
+        batch: the only number of samples that it takes at once; None: any.
     """
 
     path: str
@@ -29,6 +49,8 @@ class LoadedModel:
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[Input, ...] | None = None
+    batch: int | None = None
 
 
 @dataclass(frozen=True)

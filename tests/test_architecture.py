@@ -25,12 +25,13 @@ MAY_IMPORT = {
     "findings": set(),
     "measurements": {"findings"},
     "model": DATA,
+    "snapshot": set(),
     "files": {"errors"},
     "usercode": {"errors"},
     "attribution": DATA,
     "diagnosis": DATA | {"attribution"},
-    "loading": DATA | {"model", "files", "usercode"},
-    "probe": DATA | {"model", "files", "usercode"},
+    "loading": DATA | {"model", "snapshot", "files", "usercode"},
+    "probe": DATA | {"model", "snapshot", "files", "usercode"},
     "rules": DATA | {"attribution"},
     "report": DATA | {"diagnosis"},
     "pipeline": DATA | {"model", "files", "loading", "probe", "rules", "diagnosis"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
 # What only some may import, at the top or inside a function.
 TENSORS = {"torch", "safetensors", "numpy"}
 RESTRICTED = {
-    **{name: {"loading", "probe", "pipeline", "model"} for name in TENSORS},
+    **{name: {"loading", "probe", "pipeline", "model", "snapshot"} for name in TENSORS},
     "onnx": {"loading/onnx"},
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gradscope.errors import DataError
 from gradscope.model import Batch
+from gradscope.snapshot import Snapshot
 
 
 def check_fits(module: torch.nn.Module, batch: Batch, where: str) -> None:
@@ -40,7 +41,7 @@ def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | N
         trail.pop()
 
     modes = [(m, m.training) for m in module.modules()]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
+    snapshot = Snapshot(module)
     handles = []
     for name, layer in module.named_modules():
         handles += [
@@ -60,10 +61,7 @@ def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | N
             handle.remove()
         for layer, mode in modes:
             layer.training = mode
-        with torch.no_grad():
-            for buffer, value in buffers:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
+        snapshot.restore()
 
 
 def _first(value: Any) -> Any:

@@ -22,9 +22,10 @@ from gradscope.measurements import (
     WeightStats,
 )
 from gradscope.probe.activations import RELU_LIKE
-from gradscope.probe.forward import ForwardPass, Names
+from gradscope.probe.forward import ForwardPass
 from gradscope.probe.ledger import Trace, compile_ledger, log_rms, time_ledger
 from gradscope.probe.stats import ForwardStats
+from gradscope.probe.subject import Names
 from gradscope.probe.sweep import SiteSums, Sums
 from gradscope.probe.weights import weight_stats
 

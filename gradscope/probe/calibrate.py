@@ -15,10 +15,11 @@ from torch.utils._pytree import tree_map
 
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
-from gradscope.probe.forward import ForwardPass, Names, Structure, run_forward
+from gradscope.probe.forward import ForwardPass, Structure, run_forward
 from gradscope.probe.graph import op_name
 from gradscope.probe.heads import HeadRoot
 from gradscope.probe.layout import BatchLayout, from_support, guess
+from gradscope.probe.subject import Subject
 from gradscope.probe.tap import Plan
 
 _SAMPLES = 3
@@ -56,19 +57,11 @@ class Axes:
         return plan
 
 
-def calibrate(
-    module: torch.nn.Module,
-    batch: Batch,
-    names: Names,
-    device: torch.device,
-    outputs: Sequence[str] = (),
-) -> tuple[Axes, ForwardPass]:
+def calibrate(subject: Subject, batch: Batch) -> tuple[Axes, ForwardPass]:
     """Axes of everything, from a pass over the first few samples of ``batch``."""
     small = _first(batch, min(_SAMPLES, batch.size))
     n = small.size
-    run = run_forward(
-        module, small, names, lambda *_: Plan(None), device=device, measure=False, outputs=outputs
-    )
+    run = run_forward(subject, small, lambda *_: Plan(None), measure=False)
     sites: dict[int, BatchLayout | None] = {}
     heads: list[BatchLayout] = []
     coupled = False

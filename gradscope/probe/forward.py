@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from gradscope.errors import ProbeError
 from gradscope.findings import Skipped
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
@@ -20,37 +18,8 @@ from gradscope.probe.heads import HeadRoot, find_heads
 from gradscope.probe.match import match
 from gradscope.probe.sites import SiteInfo, find_sites
 from gradscope.probe.state import unfused_recurrence
+from gradscope.probe.subject import Names, Subject
 from gradscope.probe.tap import ActivationTap, PlanOf, Record
-
-
-@dataclass(frozen=True)
-class Names:
-    """Parameters by identity: tied ones are one parameter with several names.
-
-    Attributes:
-        by_id: id of the tensor -> its first name.
-        all: first name -> all names.
-        order: first name -> position in the model.
-        tensors: first name -> parameter.
-    """
-
-    by_id: Mapping[int, str]
-    all: Mapping[str, tuple[str, ...]]
-    order: Mapping[str, int]
-    tensors: Mapping[str, torch.Tensor]
-
-    @classmethod
-    def of(cls, module: torch.nn.Module) -> Names:
-        """All parameters of a module."""
-        by_id: dict[int, str] = {}
-        every: dict[str, list[str]] = {}
-        tensors: dict[str, torch.Tensor] = {}
-        for name, parameter in module.named_parameters(remove_duplicate=False):
-            first = by_id.setdefault(id(parameter), name)
-            every.setdefault(first, []).append(name)
-            tensors.setdefault(first, parameter)
-        order = {name: i for i, name in enumerate(tensors)}
-        return cls(by_id, {k: tuple(v) for k, v in every.items()}, order, tensors)
 
 
 @dataclass(frozen=True)
@@ -103,43 +72,21 @@ def to_device(value: Any, device: torch.device) -> Any:
     return tree_map(lambda t: t.to(device) if isinstance(t, torch.Tensor) else t, value)
 
 
-def call(module: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], where: str) -> Any:
-    """Run the model; what the model's own code raises becomes one line.
-
-    Raises:
-        ProbeError: the model failed on this input.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return module(*args, **kwargs)
-    except Exception as error:  # any code may stand in a model's forward
-        what = f"the model failed on {where}: {type(error).__name__}: {error}"
-        hint = "Check that --data has what the model's forward takes."
-        raise ProbeError(what, hint=hint) from error
-
-
 def run_forward(
-    module: torch.nn.Module,
+    subject: Subject,
     batch: Batch,
-    names: Names,
     plan: PlanOf,
     *,
-    device: torch.device,
     measure: bool,
-    outputs: Sequence[str] = (),
     known: Structure | None = None,
 ) -> ForwardPass:
     """Forward pass with every activation seen and the graph read.
 
     Args:
-        module: the model, ready to be run.
+        subject: the model.
         batch: what to run it on; its tensors are copied, never changed.
-        names: of the parameters.
         plan: how to read the axes of each activation.
-        device: where to run.
         measure: False only lists the activations.
-        outputs: names of the outputs that are heads; none: all.
         known: structure of an earlier pass, reused if the graph is the same.
     """
     leaves: list[torch.Tensor] = []
@@ -147,7 +94,7 @@ def run_forward(
     def enter(value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
-        value = value.to(device)
+        value = value.to(subject.device)
         if not (value.is_floating_point() or value.is_complex()):
             return value.clone()
         leaf = value.detach().requires_grad_()
@@ -157,17 +104,15 @@ def run_forward(
     tap = ActivationTap(plan, batch.size, measure=measure)
     with torch.enable_grad(), unfused_recurrence(), tap:
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
-        output = call(
-            module, args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}"
-        )
+        output = subject(args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}")
     records = tap.finish()
-    heads, skipped = find_heads(output, outputs)
+    heads, skipped = find_heads(output, subject.outputs)
     nodes = [h.tensor.grad_fn for h in heads]
-    graph = build(nodes, names.by_id, leaves)
+    graph = build(nodes, subject.names.by_id, leaves)
     roots = [graph.index[h.edge.node] for h in heads]
     record_of, lost = match(graph, records)
     kinds = {node: records[i].kind for node, i in record_of.items()}
-    structure = _structure(graph, kinds, roots, names, known)
+    structure = _structure(graph, kinds, roots, subject.names, known)
     return ForwardPass(
         records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped
     )

@@ -22,10 +22,11 @@ from gradscope.measurements import (
 from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
 from gradscope.probe.calibrate import calibrate, coupling
-from gradscope.probe.forward import ForwardPass, Names
+from gradscope.probe.forward import ForwardPass
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
 from gradscope.probe.state import require_gradients, set_mode, untouched
+from gradscope.probe.subject import Names, Subject
 from gradscope.probe.sweep import Sums, Sweep
 from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Progress
@@ -59,14 +60,15 @@ def measure(
         return _weights_only(model, seed, batch_size, settings)
     device = torch.device(settings.device)
     module = model.module.to(device) if device.type != "cpu" else model.module
-    names = Names.of(module)
-    trainable = {name: t.requires_grad for name, t in names.tensors.items()}
-    with untouched(module):
+    with untouched(module) as snapshot:
+        subject = Subject(module, device, snapshot, settings.outputs)
+        names = subject.names
+        trainable = {name: t.requires_grad for name, t in names.tensors.items()}
         fresh, skipped = set_mode(module, settings.mode)
         skipped += require_gradients(module)
-        probed = _Probed(module, names, device, settings, seed)
+        probed = _Probed(subject, settings, seed)
         probed.run(sample, progress)
-        scorer = Scorer(module, settings.loss, device, probed.squash(), settings.outputs)
+        scorer = Scorer(subject, settings.loss, probed.squash())
         losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
         skill = _skill(scorer, sample, validation, progress)
         probed.save(settings.save_gradients, losses is not None)
@@ -104,9 +106,7 @@ def measure(
 class _Probed:
     """The loss-free sweep of one model and what came of it."""
 
-    module: torch.nn.Module
-    names: Names
-    device: torch.device
+    subject: Subject
     settings: ProbeSettings
     seed: int
     sums: Sums = field(default_factory=Sums)
@@ -120,9 +120,7 @@ class _Probed:
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
-        self.axes, self.first = calibrate(
-            self.module, first, self.names, self.device, self.settings.outputs
-        )
+        self.axes, self.first = calibrate(self.subject, first)
         self._check(self.first)
         progress.start("probing", sample.samples)
         keep = self.settings.save_gradients is not None
@@ -135,7 +133,7 @@ class _Probed:
         progress.finish()
         samples = 1 if self.axes.coupled else self.sums.samples
         scale = 1.0 / math.sqrt(max(samples, 1) * self.settings.draws)
-        for name, tensor in self.names.tensors.items():
+        for name, tensor in self.subject.names.tensors.items():
             gradient = totals.get(name) if keep else tensor.grad
             if gradient is not None:
                 gradient = gradient.mul_(scale)
@@ -145,10 +143,7 @@ class _Probed:
             mean.mul_(math.sqrt(self.settings.draws) * scale / len(draws))
 
     def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
-        sweep = Sweep(
-            self.module, self.names, self.axes, draws=draws, seed=self.seed, device=self.device,
-            outputs=self.settings.outputs,
-        )  # fmt: skip
+        sweep = Sweep(self.subject, self.axes, draws=draws, seed=self.seed)
         before, self.sums = self.sums, sweep.over(sample, progress)
         self._merge(before)
 
@@ -158,7 +153,7 @@ class _Probed:
             self.sums = before.joined(self.sums)
 
     def _keep(self, totals: dict[str, torch.Tensor]) -> None:
-        for name, tensor in self.names.tensors.items():
+        for name, tensor in self.subject.names.tensors.items():
             if tensor.grad is None:
                 continue
             for into, value in ((totals, tensor.grad), (self.means, tensor.grad.abs())):
@@ -195,7 +190,7 @@ class _Probed:
         scorer.accumulate(sample, progress)
         progress.finish()
         found = {}
-        for name, tensor in self.names.tensors.items():
+        for name, tensor in self.subject.names.tensors.items():
             found[name] = gradient_stats(tensor.grad)
             if self.settings.save_gradients is not None and tensor.grad is not None:
                 self.loss_means[name] = tensor.grad.abs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from torch.utils._pytree import tree_map
 from gradscope.errors import DataError
 from gradscope.measurements import Skill
 from gradscope.model import Batch, Sample
-from gradscope.probe.forward import call
 from gradscope.probe.heads import chosen_tensors
 from gradscope.probe.losses import Loss, Score, decide, score, skill
+from gradscope.probe.subject import Subject
 from gradscope.progress import Progress
 
 
@@ -21,23 +20,14 @@ class Scorer:
     """Decides on a loss at the first batch and keeps to it.
 
     Args:
-        module: in the mode in which it is examined.
+        subject: the model; the loss is taken at the first of its outputs.
         name: ``--loss``.
-        device: where to run.
         entered_before: the squashing at the end of the model, if any.
-        outputs: names of the outputs to choose from; the loss is taken at the first.
     """
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        name: str,
-        device: torch.device,
-        entered_before: str | None,
-        outputs: Sequence[str] = (),
-    ) -> None:
-        self._module, self._name, self._device = module, name, device
-        self._squash, self._outputs = entered_before, outputs
+    def __init__(self, subject: Subject, name: str, entered_before: str | None) -> None:
+        self._subject, self._name = subject, name
+        self._squash = entered_before
         self._loss: Loss | None = None
         self._seen: dict[int, Score] = {}
         self.forward_passes = self.backward_passes = 0
@@ -84,20 +74,20 @@ class Scorer:
     def _run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         def enter(value: Any) -> Any:
             is_tensor = isinstance(value, torch.Tensor)
-            return value.to(self._device).clone() if is_tensor else value
+            return value.to(self._subject.device).clone() if is_tensor else value
 
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
         where = f"samples {batch.start}..{batch.start + batch.size - 1}"
-        output = call(self._module, args, kwargs, where)
+        output = self._subject(args, kwargs, where)
         self.forward_passes += 1
         first = next(
             (
                 t
-                for _, t in chosen_tensors(output, self._outputs)
+                for _, t in chosen_tensors(output, self._subject.outputs)
                 if t.is_floating_point() and t.numel()
             ),
             None,
         )
         if first is None or batch.labels is None:
             raise DataError("no floating-point output or no labels to compare", where=where)
-        return first, batch.labels.to(self._device)
+        return first, batch.labels.to(self._subject.device)

@@ -11,22 +11,22 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscope.findings import Skipped
+from gradscope.snapshot import Snapshot
 
 
 @contextmanager
-def untouched(module: torch.nn.Module) -> Iterator[None]:
-    """Restores training flags, requires_grad, .grad, buffers and random generators."""
+def untouched(module: torch.nn.Module) -> Iterator[Snapshot]:
+    """Restores training flags, requires_grad, .grad, state and random generators."""
     modes = [(m, m.training) for m in module.modules()]
     gradients = [(p, p.requires_grad, p.grad) for p in module.parameters()]
-    buffers = [(b, b.detach().clone()) for b in module.buffers()]
-    owned = [(m, dict(m._buffers)) for m in module.modules()]
+    snapshot = Snapshot(module)
     python, numpy = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         try:
             for parameter, _, _ in gradients:
                 parameter.grad = None
-            yield
+            yield snapshot
         finally:
             for m, mode in modes:
                 m.training = mode
@@ -35,13 +35,7 @@ def untouched(module: torch.nn.Module) -> Iterator[None]:
                 if parameter.is_leaf:
                     parameter.requires_grad_(required)
                 parameter.grad = gradient
-            for m, mine in owned:
-                m._buffers.clear()
-                m._buffers.update(mine)
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    if buffer.shape != value.shape or not torch.equal(buffer, value):
-                        buffer.copy_(value)
+            snapshot.restore()
             random.setstate(python)
             np.random.set_state(numpy)
 

@@ -13,13 +13,14 @@ from gradscope.probe.backward import Listener, joint, scaled
 from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
-from gradscope.probe.forward import ForwardPass, Names, run_forward
+from gradscope.probe.forward import ForwardPass, run_forward
 from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
 from gradscope.probe.stats import ForwardStats
+from gradscope.probe.subject import Subject
 from gradscope.progress import Progress
 
 
@@ -85,29 +86,22 @@ class Sweep:
     """Runs a model over a sample; gathers :class:`Sums`, and parameter gradients in ``.grad``.
 
     Args:
-        module: ready to be run, gradients required.
-        names: of its parameters.
+        subject: the model, gradients required.
         axes: from the calibration.
         draws: which random cotangents.
         seed: of the cotangents.
-        device: where to run.
-        outputs: names of the outputs that receive a cotangent; none: all.
     """
 
     def __init__(
         self,
-        module: torch.nn.Module,
-        names: Names,
+        subject: Subject,
         axes: Axes,
         *,
         draws: Sequence[int],
         seed: int,
-        device: torch.device,
-        outputs: Sequence[str] = (),
     ) -> None:
-        self._module, self._names, self._axes = module, names, axes
-        self._outputs = outputs
-        self._draws, self._seed, self._device = draws, seed, device
+        self._subject, self._axes = subject, axes
+        self._draws, self._seed = draws, seed
         self._structure = axes.structure
         self.sums = Sums()
 
@@ -121,13 +115,10 @@ class Sweep:
     def batch(self, batch: Batch) -> None:
         """One batch."""
         run = run_forward(
-            self._module,
+            self._subject,
             batch,
-            self._names,
             self._axes.plan_of(batch.size),
-            device=self._device,
             measure=True,
-            outputs=self._outputs,
             known=self._structure,
         )
         self._structure = run.structure
@@ -178,7 +169,7 @@ class Sweep:
     def _wanted(self, run: ForwardPass) -> list[torch.Tensor]:
         """Where gradients must arrive: parameters; the input only if an activation stands before
         all of them, since its gradient costs a product that training does not need."""
-        wanted = [p for p in self._names.tensors.values() if p.requires_grad and p.is_leaf]
+        wanted = [p for p in self._subject.names.tensors.values() if p.requires_grad and p.is_leaf]
         if any(not below_has_parameters(run.graph, node) for node in run.record_of):
             wanted += list(run.leaves)
         return wanted or list(run.leaves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 
 import numpy as np
@@ -22,11 +23,10 @@ class Stateful(nn.Module):
         self.a, self.bn = nn.Linear(4, 4), nn.BatchNorm1d(4)
         self.drop, self.b = nn.Dropout(), nn.Linear(4, 2)
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
-        self.fails_at, self.seen = fails_at, 0
+        self.fails_at, self.seen = fails_at, itertools.count(1)
 
     def forward(self, x):
-        self.seen += 1
-        if self.seen == self.fails_at:
+        if next(self.seen) == self.fails_at:
             raise ValueError("no more")
         self.calls += 1
         x.mul_(2)  # changes its input in place
