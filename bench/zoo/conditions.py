@@ -1,0 +1,72 @@
+"""What is planted in a network, and which cause the diagnosis should then name first.
+
+``causes``: any of them is right. ``near``: what the physics does not tell apart from them (an RNN
+of gain 5 is saturated as well); counted apart. Whether the planted thing did any harm is measured
+(``truth.py``): where it did none, the model is a healthy one and its planted cause is not asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing done to a network; ``causes`` is empty where no single cause was planted."""
+
+    says: str
+    causes: tuple[str, ...] = ()
+    near: tuple[str, ...] = ()
+
+
+LARGE, SMALL, INPUTS = ("large-parameters",), ("small-weights",), ("large-inputs",)
+DEAD, COLLAPSE, EXPLODING = ("dead-units",), ("forward-collapse",), ("exploding",)
+TIME = ("vanishing-through-time",)
+DEPTH = ("depth-gain", "depth-derivative")
+
+HEALTHY = {
+    "fresh": Condition("the healthy reference before its first step"),
+    "early": Condition("after 5 % of its steps"),
+    "trained": Condition("after half of its steps"),
+    "converged": Condition("after all of its steps"),
+    "noisy": Condition(
+        "30 % of the labels wrong, of the held-out ones too (targets: noise of sd 1)"
+    ),
+    "imbalanced": Condition("99 of 100 samples of one class"),
+    "decayed": Condition("trained with L2 of 1e-3 in the loss"),
+    "hot": Condition("trained at three times the learning rate"),
+    "scaled-works": Condition("all weights under a normalisation x10 after training"),
+}
+
+FAULTS = {
+    "u10": Condition("all parameters drawn from U[-10, 10]", LARGE, EXPLODING),
+    "n1": Condition("all parameters drawn from N(0, 1)", LARGE, EXPLODING),
+    "n3": Condition("all parameters drawn from N(0, 3)", LARGE, EXPLODING),
+    "x10": Condition("all parameters x10 after training", LARGE, EXPLODING),
+    "x30": Condition("all parameters x30 after training", LARGE, EXPLODING),
+    "one-layer": Condition("one hidden layer redrawn from U[-10, 10] after training", LARGE),
+    "bias": Condition("hidden biases drawn from +-8 standard deviations of z", LARGE, COLLAPSE),
+    "small": Condition("all parameters drawn from N(0, .05), N(0, .02) from width 24", SMALL,
+                       (*COLLAPSE, *DEPTH, "flat-slope")),
+    "default": Condition("torch's default start of a deep network", DEPTH, (*SMALL, *COLLAPSE)),
+    "plateaued": Condition("the same after all of its steps", DEPTH, (*SMALL, *COLLAPSE)),
+    "sane-flat": Condition("Xavier start of a deep logistic network", ("flat-slope",), COLLAPSE),
+    "plateaued-flat": Condition("the same after all of its steps", ("flat-slope",), COLLAPSE),
+    "gain3": Condition("weights of gain 3 a layer", EXPLODING, LARGE),
+    "collapse": Condition("weights of the middle hidden layer x1e-5, its biases drawn anew",
+                          COLLAPSE, SMALL),
+    "dead": Condition("biases of all hidden layers at -20 standard deviations of z", DEAD),
+    "dead-layer": Condition("the same in one layer after training", DEAD),
+    "dead-branch": Condition("weights of all branches x1e-4: only the skips are left", SMALL),
+    "inputs-x1000": Condition("inputs x1000", INPUTS, EXPLODING),
+    "inputs-offset": Condition("inputs +1000", INPUTS, EXPLODING),
+    "inputs-column": Condition("every fourth column x1000", INPUTS, EXPLODING),
+    "rec0.3": Condition("recurrent weights orthogonal x0.3", TIME, SMALL),
+    "rec5": Condition("recurrent weights orthogonal x5", EXPLODING, (*LARGE, *TIME)),
+    "shut": Condition("forget gates shut by a bias of -6", TIME),
+    "qk10": Condition("queries and keys x10 after training", LARGE),
+    "nan": Condition("one weight is NaN", ("nonfinite",)),
+    "diverged": Condition("trained at 300 times the learning rate"),
+}  # fmt: skip
+
+CONDITIONS = {**HEALTHY, **FAULTS}

@@ -1,0 +1,30 @@
+"""How it is decided whether a saved model is faulty: by experiment, before any diagnosis.
+
+Three scores on the same held-out data, clean of planted noise (balanced accuracy, or R^2 cut below
+at 0):
+
+- ``saved``: the model as it is in the file;
+- ``untreated``: the best of the model continued for the family's budget of steps with the family's
+  own optimiser, looked at after 25, 50 and 100 % of them;
+- ``twin``: the same architecture from a sane start (Xavier; He for relu and gelu; identity for the
+  recurrent matrix of an RNN, forget bias 1 for an LSTM; queries, keys, norms as torch draws them;
+  logistic units in their centred form, which is an exact reparameterisation), on standardised
+  inputs, trained for the same budget: the reference.
+
+With chance c (guessing the commonest class; R^2 0), lost = (twin - max(saved, untreated)) /
+(twin - c), and its standard error from 200 bootstraps over held-out samples, paired:
+
+- **faulty**: lost - 2 se > MARGIN;
+- **healthy**: lost <= CLOSE + 2 se, and not faulty, and lost <= MARGIN;
+- **ambiguous**: what lies between; counted apart, in no rate.
+
+A family counts only if its twin has learned: twin - c > .15 beyond 2 standard errors. Planted but
+harmless is healthy; unplanted but stuck is faulty. Margins were written down before any model of
+the zoo was built.
+"""
+
+from __future__ import annotations
+
+MARGIN = 0.10
+CLOSE = 0.05
+LEARNED = 0.15
