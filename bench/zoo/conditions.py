@@ -2,7 +2,7 @@
 
 ``causes``: any of them is right. ``near``: what the physics does not tell apart from them (an RNN
 of gain 5 is saturated as well); counted apart. Whether the planted thing did any harm is measured
-(``truth.py``): where it did none, the model is a healthy one and its planted cause is not asked for.
+(``truth.py``): where it did none, the model is a healthy one and no cause is asked for.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ HEALTHY = {
     "early": Condition("after 5 % of its steps"),
     "trained": Condition("after half of its steps"),
     "converged": Condition("after all of its steps"),
-    "noisy": Condition(
-        "30 % of the labels wrong, of the held-out ones too (targets: noise of sd 1)"
-    ),
+    "noisy": Condition("30 % of the labels wrong, also those held out (targets: noise of sd 1)"),
     "imbalanced": Condition("99 of 100 samples of one class"),
     "decayed": Condition("trained with L2 of 1e-3 in the loss"),
     "hot": Condition("trained at three times the learning rate"),

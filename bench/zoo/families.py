@@ -117,8 +117,9 @@ DEVELOPMENT = (
            ("u10", "nan", "inputs-offset", "x30"), ("adam", 1e-3), "batch"),
     family("transformer-gelu-digits", "transformer", (2, 32, 500), USUAL,
            ("x10", "u10", "n1", "qk10", "nan"), ("adam", 1e-3), "layer"),
-    family("transformer-relu-recall", "transformer", (2, 32, 700), ("fresh", "trained", "converged"),
-           ("x10", "x30", "dead-layer", "n1"), ("adamw", 2e-3), "layer"),
+    family("transformer-relu-recall", "transformer", (2, 32, 700),
+           ("fresh", "trained", "converged"), ("x10", "x30", "dead-layer", "n1"),
+           ("adamw", 2e-3), "layer"),
 )  # fmt: skip
 
 HELD = (

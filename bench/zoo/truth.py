@@ -8,14 +8,14 @@ at 0):
   own optimiser, looked at after 25, 50 and 100 % of them;
 - ``twin``: the same architecture from a sane start (Xavier; He for relu and gelu; identity for the
   recurrent matrix of an RNN, forget bias 1 for an LSTM; queries, keys, norms as torch draws them;
-  logistic units in their centred form, which is an exact reparameterisation), on standardised
-  inputs, trained for the same budget: the reference.
+  deep logistic nets centred: gain 4, biases minus half of the rows' sums, which is 4 (sigma - 1/2)
+  by another name), on standardised inputs, trained for the same budget: the reference.
 
 With chance c (guessing the commonest class; R^2 0), lost = (twin - max(saved, untreated)) /
 (twin - c), and its standard error from 200 bootstraps over held-out samples, paired:
 
 - **faulty**: lost - 2 se > MARGIN;
-- **healthy**: lost <= CLOSE + 2 se, and not faulty, and lost <= MARGIN;
+- **healthy**: lost <= min(CLOSE + 2 se, MARGIN);
 - **ambiguous**: what lies between; counted apart, in no rate.
 
 A family counts only if its twin has learned: twin - c > .15 beyond 2 standard errors. Planted but
