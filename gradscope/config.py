@@ -59,6 +59,7 @@ class ProbeSettings:
         device: where to run.
         save_gradients: file for the mean |g| of every element.
         outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
+        trial: steps of a trial on copies, untreated and repaired; 0: none.
     """
 
     loss: str = "auto"
@@ -67,6 +68,7 @@ class ProbeSettings:
     device: str = "cpu"
     save_gradients: str | None = None
     outputs: tuple[str, ...] = ()
+    trial: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ can do on labelled data comes first, then saturation, then the loss of gradient.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gradscope.attribution import attenuation_causes, bounded_hidden, saturation_cause
 from gradscope.config import Settings
+from gradscope.counterfactual import CLEAR, Outcome, outcome
 from gradscope.findings import Cause, Finding
-from gradscope.measurements import Measurements
+from gradscope.measurements import Measurements, Trial
 
 SKILL = 0.5
 """Skill beyond two standard errors that acquits. Provisional: a plateaued network has some skill
@@ -113,7 +114,37 @@ def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagn
     return judged
 
 
+def _judge_trial(judged: Diagnosis, trial: Trial) -> Diagnosis:
+    """An experiment outweighs what the numbers let expect; the causes are still theirs."""
+    found = outcome(trial)
+    after = f"after {trial.steps} steps on copies"
+    scores = (
+        f"{trial.metric} {_score(trial.repaired.last)} repaired, "
+        f"{_score(trial.untreated.last)} untreated"
+    )
+    if found is Outcome.REPAIRED_WINS:
+        summary = f"It does not learn what it could: {scores} {after}."
+        return replace(judged, verdict=Verdict.UNHEALTHY, summary=summary, settle=None)
+    if found is Outcome.UNTREATED_HOLDS:
+        summary = f"It learns as well as a repaired copy: {scores} {after}."
+        return replace(judged, verdict=Verdict.HEALTHY, summary=summary, causes=(), settle=None)
+    if found is Outcome.NEITHER_LEARNS:
+        summary = f"Neither a repaired nor an untreated copy learns: {scores} {after}."
+        longer = f"--trial {4 * trial.steps}"
+        return replace(judged, verdict=Verdict.UNDETERMINED, summary=summary, settle=longer)
+    return judged
+
+
+def _score(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.2f}"
+
+
 def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
+    judged = _judge_numbers(m, evidence)
+    return judged if m.trial is None else _judge_trial(judged, m.trial)
+
+
+def _judge_numbers(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
     if _has_skill(m):
         assert m.skill is not None
         where = "held-out data" if m.skill.held_out else "this sample"
@@ -197,6 +228,9 @@ def _evidence(m: Measurements) -> tuple[Evidence, ...]:
     if m.skill is not None:
         where = "held-out" if m.skill.held_out else "on the sample"
         found.append(Evidence(f"skill {where}", m.skill.value, SKILL))
+    if m.trial is not None:
+        statement = "gain of a repaired copy over an untreated one, share of what is above chance"
+        found.append(Evidence(statement, m.trial.gain, CLEAR))
     found.append(Evidence("saturated, mean over hidden sites", m.hidden_saturation, SATURATED))
     ledger = m.ledger
     if ledger is not None:

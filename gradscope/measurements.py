@@ -400,6 +400,61 @@ class Skill:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One of the two copies of a trial, scored on held-out data while it trains.
+
+    Attributes:
+        steps: of the optimiser, at which it was scored; the first is 0.
+        score: accuracy, or skill for a regression, at each of them; None where it was not finite.
+        loss: mean held-out loss at each of them.
+        stopped: why it ended early; None if it did not.
+    """
+
+    steps: tuple[int, ...]
+    score: tuple[float | None, ...]
+    loss: tuple[float | None, ...]
+    stopped: str | None = None
+
+    @property
+    def last(self) -> float | None:
+        """The score at the end."""
+        return self.score[-1] if self.score else None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A counterfactual: the model trained as it is, and trained after a repair.
+
+    Attributes:
+        steps: of the optimiser, for either copy.
+        how: optimiser, rate and batch.
+        repair: what was done to the second copy before it was trained.
+        layers: that the repair changed.
+        metric: accuracy or skill.
+        held_out: what was scored on.
+        samples: how many of them.
+        chance: score of guessing the most frequent answer.
+        untreated, repaired: the two copies.
+        gain: by how much the repaired copy's last score beats the untreated one's best, as a share
+            of what is above chance; None if either could not be scored.
+        error: standard error of ``gain``, paired over the held-out samples.
+    """
+
+    steps: int
+    how: str
+    repair: str
+    layers: tuple[str, ...]
+    metric: str
+    held_out: str
+    samples: int
+    chance: float
+    untreated: Arm
+    repaired: Arm
+    gain: float | None
+    error: float | None
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """The model as loaded. ``parameters`` counts elements; ``notes`` say what loading changed."""
 
@@ -458,6 +513,7 @@ class Measurements:
     sites: tuple[Site, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     skill: Skill | None = None
+    trial: Trial | None = None
     skipped: tuple[Skipped, ...] = ()
 
     @property

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradscope.config import DataSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target
+from gradscope.findings import Skipped
 from gradscope.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from gradscope.diagnosis import Inspection
+    from gradscope.findings import Cause
+    from gradscope.measurements import Measurements
     from gradscope.model import LoadedModel, Sample
 
 
@@ -51,8 +55,31 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
             settings.data.batch_size,
             progress,
         )
-    findings = run_rules(measurements)
+        findings = run_rules(measurements)
+        if settings.probe.trial and model.module is not None and sample is not None:
+            causes = diagnose(measurements, findings).causes
+            measurements = _tried(
+                model, sample, validation, measurements, causes, settings, progress
+            )
     return Inspection(measurements, findings, diagnose(measurements, findings), settings)
+
+
+def _tried(
+    model: LoadedModel,
+    sample: Sample,
+    validation: Sample | None,
+    measurements: Measurements,
+    causes: tuple[Cause, ...],
+    settings: Settings,
+    progress: Progress,
+) -> Measurements:
+    """The measurements with a trial, or with the reason why there is none."""
+    from gradscope.repair import run_trial
+
+    trial = run_trial(model, sample, validation, measurements, causes, settings, progress)
+    if isinstance(trial, Skipped):
+        return replace(measurements, skipped=(*measurements.skipped, trial))
+    return replace(measurements, trial=trial)
 
 
 def check_outputs(settings: Settings) -> None:

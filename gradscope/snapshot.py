@@ -7,7 +7,7 @@ state that came out of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
@@ -23,10 +23,12 @@ class Snapshot:
 
     Args:
         module: as it is to be again.
+        leave: ids of buffers that are let change, such as running statistics in training.
     """
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        self._buffers = [(b, b._version, b.detach().clone()) for b in module.buffers()]
+    def __init__(self, module: torch.nn.Module, leave: Container[int] = ()) -> None:
+        kept = (b for b in module.buffers() if id(b) not in leave)
+        self._buffers = [(b, b._version, b.detach().clone()) for b in kept]
         self._modules = [
             _State(name, child)
             for name, child in module.named_modules()

@@ -29,19 +29,21 @@ MAY_IMPORT = {
     "files": {"errors"},
     "usercode": {"errors"},
     "attribution": DATA,
-    "diagnosis": DATA | {"attribution"},
+    "counterfactual": DATA,
+    "diagnosis": DATA | {"attribution", "counterfactual"},
     "loading": DATA | {"model", "snapshot", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "files", "usercode"},
+    "repair": DATA | {"model", "snapshot", "probe"},
     "rules": DATA | {"attribution"},
-    "report": DATA | {"diagnosis"},
-    "pipeline": DATA | {"model", "files", "loading", "probe", "rules", "diagnosis"},
+    "report": DATA | {"diagnosis", "counterfactual"},
+    "pipeline": DATA | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis"},
     "cli": DATA | {"pipeline", "report", "files", "diagnosis"},
 }
 
 # What only some may import, at the top or inside a function.
 TENSORS = {"torch", "safetensors", "numpy"}
 RESTRICTED = {
-    **{name: {"loading", "probe", "pipeline", "model", "snapshot"} for name in TENSORS},
+    **{name: {"loading", "probe", "repair", "pipeline", "model", "snapshot"} for name in TENSORS},
     "onnx": {"loading/onnx"},
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},

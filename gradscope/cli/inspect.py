@@ -129,6 +129,16 @@ def inspect(
             rich_help_panel=_PROBE,
         ),
     ] = 4,
+    trial: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="STEPS",
+            help="Decide by experiment: train a copy as it is and a repaired one for so many "
+            "steps and compare them on held-out data. Needs labels; --samples all helps.",
+            rich_help_panel=_PROBE,
+        ),
+    ] = 0,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -209,6 +219,7 @@ def inspect(
             device=device,
             save_gradients=save_gradients,
             outputs=tuple(output or ()),
+            trial=trial,
         ),
     )
     if arch_args is not None and arch is None:

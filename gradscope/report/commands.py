@@ -74,6 +74,7 @@ def _options(settings: Settings) -> Iterator[str]:
         yield from _option("--output", name)
     yield from _option("--loss", probe.loss, ProbeSettings.loss)
     yield from _option("--draws", str(probe.draws), str(ProbeSettings.draws))
+    yield from _option("--trial", str(probe.trial), "0")
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
     yield from _option("--device", probe.device, ProbeSettings.device)
 

@@ -44,6 +44,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "evidence": plain(diagnosis.evidence),
         "settle": diagnosis.settle,
         "skill": plain(m.skill),
+        "trial": plain(m.trial),
         "run": plain(m.run),
         "outputs": [_head(plain(h), h.ledger) for h in m.heads],
         "ledger": _ledger(m.ledger),

@@ -24,6 +24,7 @@ from gradscope.measurements import (
     SampleInfo,
     Site,
     Skill,
+    Trial,
 )
 from gradscope.report.json_ import SCHEMA
 
@@ -46,6 +47,7 @@ def report_schema() -> dict[str, Any]:
         "evidence": {"type": "array", "items": builder.of(Evidence)},
         "settle": {"anyOf": [text, _NULL]},
         "skill": {"anyOf": [builder.of(Skill), _NULL]},
+        "trial": {"anyOf": [builder.of(Trial), _NULL]},
         "run": builder.of(RunInfo),
         "outputs": {"type": "array", "items": builder.of(Head)},
         "ledger": {"anyOf": [builder.of(Ledger), _NULL]},

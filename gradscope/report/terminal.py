@@ -42,6 +42,7 @@ class Terminal:
         m = inspection.measurements
         _header(page, m)
         _verdict(page, inspection)
+        _trial(page, m)
         for head in m.heads[:1]:
             _ledger(page, head)
         _other_heads(page, m.heads[1:])
@@ -170,6 +171,22 @@ def _verdict(page: _Page, inspection: Inspection) -> None:
         page.wrapped(indent, "", f"What would settle it: {diagnosis.settle}")
     if diagnosis.provisional:
         page.line(indent, ("provisional: thresholds of a first calibration", "dim"))
+
+
+def _trial(page: _Page, m: Measurements) -> None:
+    trial = m.trial
+    if trial is None:
+        return
+    page.title("Trial on copies", f"{trial.metric} on {trial.samples:,} held-out samples")
+    for name, arm in (("untreated", trial.untreated), ("repaired", trial.repaired)):
+        points = [s for s in arm.score if s is not None]
+        first, last = share(points[0] if points else None), share(arm.last)
+        curve = _strip(list(arm.score), page)
+        ended = f"  {arm.stopped}" if arm.stopped else ""
+        page.line(f"  {name:<10} [", (curve, "blue"), "]", f"  {first} to {last}{ended}")
+    marks = ", ".join(map(str, trial.untreated.steps))
+    page.line(("  scored at steps " + marks, "dim"))
+    page.wrapped("  repaired = ", "dim", f"{trial.repair}; {trial.how}; {trial.held_out}")
 
 
 def _ledger(page: _Page, head: Head) -> None:

@@ -1,0 +1,54 @@
+"""What a trial says: would a repaired copy of the model have learned what the model did not?
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from gradscope.measurements import Trial
+
+CLEAR = 0.05
+"""Least gain, as a share of what is above chance, that counts as better: below it, two healthy
+starts of one network differ as well (.00 to .03 on the sample models, 800 steps)."""
+
+ERRORS = 2.0
+"""Standard errors by which a gain or a score must exceed what it is compared with."""
+
+LEARNS = 0.1
+"""Share of what is above chance that a copy must reach to have learned anything."""
+
+
+class Outcome(StrEnum):
+    """Of a trial."""
+
+    REPAIRED_WINS = "the repaired copy wins"
+    UNTREATED_HOLDS = "a repair gains nothing"
+    NEITHER_LEARNS = "neither copy learns"
+    UNCLEAR = "too close to call"
+
+
+def outcome(trial: Trial) -> Outcome:
+    """The judgement of one trial."""
+    if trial.gain is None or trial.error is None:
+        worked = trial.untreated.stopped is not None and trial.repaired.stopped is None
+        learned = _above_chance(trial, trial.repaired.last) > LEARNS
+        return Outcome.REPAIRED_WINS if worked and learned else Outcome.UNCLEAR
+    if max(best(trial), _above_chance(trial, trial.repaired.last)) < LEARNS:
+        return Outcome.NEITHER_LEARNS
+    if trial.gain - ERRORS * trial.error > CLEAR:
+        return Outcome.REPAIRED_WINS
+    if trial.gain - ERRORS * trial.error > 0 and trial.gain > CLEAR:
+        return Outcome.UNCLEAR
+    return Outcome.UNTREATED_HOLDS
+
+
+def best(trial: Trial) -> float:
+    """The untreated copy's best score, as a share of what is above chance."""
+    scores = [s for s in trial.untreated.score if s is not None]
+    return _above_chance(trial, max(scores, default=None))
+
+
+def _above_chance(trial: Trial, score: float | None) -> float:
+    return 0.0 if score is None else (score - trial.chance) / max(1 - trial.chance, 1e-3)

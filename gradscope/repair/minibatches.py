@@ -1,0 +1,135 @@
+"""Small shuffled batches out of a sample, and what is kept from training to score on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+
+from gradscope.model import Batch, Sample
+
+POOL_BYTES = 256 << 20
+"""What is shuffled together: all of an ordinary sample, a part of a large one at a time."""
+
+HELD_OUT_SHARE = 0.25
+
+
+class Minibatches:
+    """Training batches without end, and held-out ones.
+
+    Args:
+        sample: labelled; a quarter of it is held out where ``validation`` is None.
+        validation: labelled held-out data.
+        size: samples in a training batch.
+        seed: of the split and of the order.
+        exact: whether every batch must have exactly ``size`` samples.
+    """
+
+    def __init__(
+        self, sample: Sample, validation: Sample | None, *, size: int, seed: int, exact: bool
+    ) -> None:
+        self._sample, self._validation = sample, validation
+        self._size, self._seed, self._exact = size, seed, exact
+        self.split = validation is None
+
+    def training(self) -> Iterator[Batch]:
+        """Epoch after epoch, each in an order of its own; ends only if there is nothing to train
+        on."""
+        epoch = 0
+        while True:
+            found = False
+            for i, pool in enumerate(_pools(self._sample.batches(), self._training_rows)):
+                order = np.random.default_rng((self._seed, epoch, i)).permutation(pool.size)
+                for batch in self._cut(pool, order, self._size):
+                    found = True
+                    yield batch
+            if not found:
+                return
+            epoch += 1
+
+    def held_out(self) -> Iterator[Batch]:
+        """What is scored on, in the order of the file."""
+        source = self._validation or self._sample
+        size = self._size if self._exact else max(self._size, 256)
+        for batch in source.batches():
+            rows = self._held_rows(batch) if self.split else np.arange(batch.size)
+            yield from self._cut(batch, rows, size)
+
+    def _training_rows(self, batch: Batch) -> np.ndarray:
+        return np.flatnonzero(~self._is_held(batch)) if self.split else np.arange(batch.size)
+
+    def _held_rows(self, batch: Batch) -> np.ndarray:
+        return np.flatnonzero(self._is_held(batch))
+
+    def _is_held(self, batch: Batch) -> np.ndarray:
+        random = np.random.default_rng((self._seed, batch.start))
+        return random.random(batch.size) < HELD_OUT_SHARE
+
+    def _cut(self, pool: Batch, rows: np.ndarray, size: int) -> Iterator[Batch]:
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            if len(some) == size or not (self._exact or len(some) < 2):
+                yield take(pool, some)
+
+
+def take(batch: Batch, rows: np.ndarray) -> Batch:
+    """Some samples of a batch."""
+    index = torch.from_numpy(rows)
+
+    def pick(value: Any) -> Any:
+        is_batch = isinstance(value, torch.Tensor) and value.dim() and value.shape[0] == batch.size
+        return value[index] if is_batch else value
+
+    return replace(
+        batch,
+        args=tree_map(pick, batch.args),
+        kwargs=tree_map(pick, dict(batch.kwargs)),
+        labels=batch.labels[index] if batch.labels is not None else None,
+        size=len(rows),
+    )
+
+
+def _pools(batches: Iterator[Batch], rows: Callable[[Batch], np.ndarray]) -> Iterator[Batch]:
+    held: list[Batch] = []
+    taken = 0
+    for batch in batches:
+        kept = take(batch, rows(batch))
+        if kept.size:
+            held.append(kept)
+            taken += _bytes(kept)
+        if taken > POOL_BYTES:
+            yield _joined(held)
+            held, taken = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _bytes(batch: Batch) -> int:
+    leaves = tree_leaves((batch.args, dict(batch.kwargs), batch.labels))
+    return sum(t.nbytes for t in leaves if isinstance(t, torch.Tensor))
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+
+    def join(*values: Any) -> Any:
+        sizes = [b.size for b in batches]
+        is_batch = all(
+            isinstance(v, torch.Tensor) and v.dim() and v.shape[0] == n
+            for v, n in zip(values, sizes, strict=True)
+        )
+        return torch.cat(values) if is_batch else values[0]
+
+    return Batch(
+        tree_map(join, *[b.args for b in batches]),
+        tree_map(join, *[dict(b.kwargs) for b in batches]),
+        torch.cat([b.labels for b in batches if b.labels is not None]),
+        sum(b.size for b in batches),
+        first.start,
+    )

@@ -1,0 +1,262 @@
+"""A counterfactual: does the model learn as it is, and would it learn after a repair?
+
+Both copies see the same batches in the same order and are scored on the same held-out samples. The
+model is one and the same object: its tensors are put back after each copy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from gradscope.config import Settings
+from gradscope.errors import GradscopeError, OptionError
+from gradscope.findings import Cause, Skipped
+from gradscope.measurements import Measurements, Trial
+from gradscope.model import Batch, LoadedModel, Sample
+from gradscope.probe.state import require_gradients, untouched
+from gradscope.probe.subject import Names
+from gradscope.progress import Progress
+from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.restart import restart
+from gradscope.repair.suspects import Suspects, find_suspects
+from gradscope.repair.training import Recipe, Scored, Trained, Trainee, train
+from gradscope.snapshot import Snapshot
+
+BATCH = 32
+DEEP = 30
+"""Hidden activations from which the rate is 3e-4 and not 1e-3."""
+
+
+def run_trial(
+    model: LoadedModel,
+    sample: Sample,
+    validation: Sample | None,
+    measured: Measurements,
+    causes: tuple[Cause, ...],
+    settings: Settings,
+    progress: Progress,
+) -> Trial | Skipped:
+    """Train the model untreated and repaired, and compare.
+
+    Args:
+        model: put back as it was.
+        sample: to train on; a quarter of it is held out where there is no ``validation``.
+        validation: held-out data.
+        measured: of the model as it is.
+        causes: of the first diagnosis, which say what the repair is.
+        settings: steps of the trial, loss, seed.
+        progress: told about the steps.
+
+    Raises:
+        OptionError: there are no labels to train with.
+    """
+    assert model.module is not None
+    if not sample.labels:
+        hint = "Add an array y to --data."
+        raise OptionError("a trial needs labels to train with", where="--trial", hint=hint)
+    module, device = model.module, torch.device(settings.probe.device)
+    steps = settings.probe.trial
+    with untouched(module):
+        require_gradients(module)
+        names = Names.of(module)
+        trained = [t for t in names.tensors.values() if t.requires_grad and t.is_leaf]
+        if not trained:
+            return Skipped("trial", "the model has no parameter that can be trained")
+        recipe = _recipe(measured, causes, steps, model.batch)
+        exact = model.batch is not None
+        data = Minibatches(
+            sample, validation, size=recipe.batch, seed=settings.data.seed, exact=exact
+        )
+        trainee = _trainee(module, trained, measured, settings, device)
+        suspects = find_suspects(measured, causes)
+        progress.start("trial", 2 * steps)
+        try:
+            with _put_back(module):
+                before = train(trainee, data, recipe, progress)
+            with _put_back(module):
+                _repair(names, module, suspects, trainee, data, settings.data.seed)
+                after = train(trainee, data, recipe, progress)
+        except GradscopeError:
+            raise
+        except Exception as error:  # any code may stand in a model's forward
+            first = str(error).strip().split("\n")[0][:200]
+            return Skipped("trial", f"the model cannot be trained: {type(error).__name__}: {first}")
+        finally:
+            progress.finish()
+        return _compared(before, after, trainee, data, recipe, suspects)
+
+
+def _recipe(
+    measured: Measurements, causes: tuple[Cause, ...], steps: int, fixed: int | None
+) -> Recipe:
+    entries = measured.ledger.entries if measured.ledger is not None else ()
+    recurrent = measured.ledger is not None and bool(measured.ledger.time)
+    clip = 1.0 if recurrent or Cause.EXPLODING in causes else None
+    return Recipe(steps, 3e-4 if len(entries) >= DEEP else 1e-3, fixed or BATCH, clip)
+
+
+def _trainee(
+    module: torch.nn.Module,
+    trained: list[torch.Tensor],
+    measured: Measurements,
+    settings: Settings,
+    device: torch.device,
+) -> Trainee:
+    head = measured.heads[0] if measured.heads else None
+    return Trainee(
+        module,
+        trained,
+        Snapshot(module, leave=_running(module)).restore,
+        _mode_switch(module),
+        settings.probe.loss,
+        head.entered_before if head is not None else None,
+        settings.probe.outputs,
+        device,
+    )
+
+
+def _running(module: torch.nn.Module) -> frozenset[int]:
+    """Statistics that training is meant to move."""
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    found = module.named_buffers()
+    return frozenset(id(b) for name, b in found if name.rpartition(".")[2] in kinds)
+
+
+def _mode_switch(module: torch.nn.Module) -> Callable[[bool], object]:
+    def switch(training: bool) -> None:
+        with suppress(NotImplementedError, RuntimeError):  # an exported program has one mode
+            module.train(training)
+
+    return switch
+
+
+@contextmanager
+def _put_back(module: torch.nn.Module) -> Iterator[None]:
+    held = [(t, t.detach().clone()) for t in (*module.parameters(), *module.buffers())]
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in held:
+                tensor.copy_(value)
+
+
+def _repair(
+    names: Names,
+    module: torch.nn.Module,
+    suspects: Suspects,
+    trainee: Trainee,
+    data: Minibatches,
+    seed: int,
+) -> None:
+    restart(names.tensors, suspects, torch.Generator().manual_seed(seed))
+    if suspects.whole:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                _fresh(name.rpartition(".")[2], buffer)
+    if suspects.inputs:
+        trainee.prepare = _standardising(next(data.training()))
+
+
+def _fresh(own: str, buffer: torch.Tensor) -> None:
+    if own in ("running_mean", "num_batches_tracked"):
+        buffer.zero_()
+    elif own == "running_var":
+        buffer.fill_(1.0)
+
+
+def _standardising(first: Batch) -> Callable[[Batch], Batch]:
+    """Floating inputs to mean 0 and standard deviation 1, by the numbers of one batch."""
+
+    def scale(value: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.dim():
+            return None
+        mean, spread = value.mean(dim=0, keepdim=True), value.std(dim=0, keepdim=True)
+        typical = value.std().clamp_min(1e-12)
+        return mean, torch.where(spread > 0.01 * typical, spread, typical)
+
+    scales = [scale(v) for v in first.args]
+
+    def prepare(batch: Batch) -> Batch:
+        pairs = zip(batch.args, scales, strict=True)
+        return replace(batch, args=tuple(v if s is None else (v - s[0]) / s[1] for v, s in pairs))
+
+    return prepare
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From mean points of a sample to a score: accuracy as it is, negative loss to skill."""
+
+    metric: str
+    chance: float
+    room: float
+
+    def __call__(self, points: float) -> float:
+        return points if self.metric == "accuracy" else 1 + points / self.room
+
+
+def _compared(
+    before: Trained,
+    after: Trained,
+    trainee: Trainee,
+    data: Minibatches,
+    recipe: Recipe,
+    suspects: Suspects,
+) -> Trial:
+    scale = _scale(trainee, data)
+    best = max(before.moments, key=lambda m: _or_lowest(m[1].mean))[1]
+    last = after.moments[-1][1]
+    gain, error = _gain(last, best, scale.room)
+    where = "a quarter of the sample, not trained on" if data.split else "--val"
+    return Trial(
+        steps=recipe.steps,
+        how=str(recipe),
+        repair=_sentence(suspects),
+        layers=suspects.layers,
+        metric=scale.metric,
+        held_out=where,
+        samples=len(best.points),
+        chance=scale.chance,
+        untreated=before.arm(scale),
+        repaired=after.arm(scale),
+        gain=gain,
+        error=error,
+    )
+
+
+def _or_lowest(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf
+
+
+def _gain(last: Scored, best: Scored, room: float) -> tuple[float | None, float | None]:
+    difference = (last.points - best.points) / room
+    if not bool(torch.isfinite(difference).all()) or len(difference) < 2:
+        return None, None
+    return float(difference.mean()), float(difference.std()) / math.sqrt(len(difference))
+
+
+def _scale(trainee: Trainee, data: Minibatches) -> _Scale:
+    assert trainee.loss is not None
+    labels = torch.cat([b.labels for b in data.held_out() if b.labels is not None])
+    if trainee.loss.kind in ("cross-entropy", "nll", "bce"):
+        counts = torch.unique(labels, return_counts=True)[1]
+        chance = float(counts.max()) / labels.numel()
+        return _Scale("accuracy", chance, max(1 - chance, 1e-3))
+    spread = float(labels.double().reshape(len(labels), -1).var(dim=0, correction=0).mean())
+    return _Scale("skill", 0.0, max(spread, 1e-12))
+
+
+def _sentence(suspects: Suspects) -> str:
+    what = "all layers" if suspects.whole else f"{len(suspects.layers)} suspect layers"
+    if len(suspects.layers) == 1:
+        what = f"layer {suspects.layers[0]}"
+    inputs = ", inputs standardised" if suspects.inputs else ""
+    return f"restart of {what} (orthogonal weights, biases at zero){inputs}"
