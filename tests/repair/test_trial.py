@@ -24,6 +24,8 @@ from gradscope.model import LoadedModel
 from gradscope.progress import Silent
 from gradscope.repair import run_trial
 from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.restart import restart
+from gradscope.repair.suspects import find_suspects
 from gradscope.rules import run_rules
 from tests.support import measured, sample_of
 
