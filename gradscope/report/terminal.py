@@ -265,7 +265,7 @@ def _strip(values: Sequence[float | None], page: _Page) -> str:
     """One character a site; more sites than room share one, which then shows the largest."""
     heat = _HEAT[page.canvas.unicode]
     room = page.width - 56
-    per = -(-len(values) // max(room, 8))
+    per = max(1, -(-len(values) // max(room, 8)))
     shares = [_clamped(v) for v in values]
     cells = [max(shares[i : i + per]) for i in range(0, len(shares), per)]
     return "".join(heat[round(v * (len(heat) - 1))] for v in cells)
