@@ -51,4 +51,5 @@ def best(trial: Trial) -> float:
 
 
 def _above_chance(trial: Trial, score: float | None) -> float:
-    return 0.0 if score is None else (score - trial.chance) / max(1 - trial.chance, 1e-3)
+    chance = trial.chance or 0.0
+    return 0.0 if score is None else (score - chance) / max(1 - chance, 1e-3)

@@ -433,7 +433,7 @@ class Trial:
         metric: accuracy or skill.
         held_out: what was scored on.
         samples: how many of them.
-        chance: score of guessing the most frequent answer.
+        chance: score of guessing the most frequent answer, or the mean.
         untreated, repaired: the two copies.
         gain: by how much the repaired copy's last score beats the untreated one's best, as a share
             of what is above chance; None if either could not be scored.
@@ -447,7 +447,7 @@ class Trial:
     metric: str
     held_out: str
     samples: int
-    chance: float
+    chance: float | None
     untreated: Arm
     repaired: Arm
     gain: float | None
