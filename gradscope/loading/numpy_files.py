@@ -36,6 +36,7 @@ PIECE = 1 << 20
 CHECKED = 32 << 20
 """Stored members up to this size are checked against their checksum; inflating always checks."""
 
+_INT64_MAX = 2**63 - 1
 _AGAIN = "Save or copy the file again."
 _PLAIN = "Save plain numeric arrays."
 
@@ -67,7 +68,8 @@ class Place:
 
     def column(self) -> Column:
         """As it will be read."""
-        return Column(self.shape, to_tensor(np.empty(0, self.dtype)).dtype)
+        whole = self.fortran and self.member is not None
+        return Column(self.shape, to_tensor(np.empty(0, self.dtype)).dtype, whole)
 
 
 class NumpyFile(Source):
@@ -78,7 +80,8 @@ class NumpyFile(Source):
         self._places = places
 
     def open(self, names: Sequence[str]) -> Reader:
-        return _Readers({n: _reader(self._places[n]) for n in names})
+        with reading(self.path):
+            return Readers({n: _reader(self._places[n]) for n in names}, self.path)
 
 
 def open_npy(file: Path, name: str = "x") -> NumpyFile:
@@ -160,8 +163,7 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path) -> Pla
     _check_size(place, min(entry.file_size, file.stat().st_size - start) - header)
     if entry.file_size <= CHECKED:
         with archive.open(entry) as stream:
-            while stream.read(PIECE):  # its checksum is compared at the end
-                pass
+            _finish(stream)
     return place
 
 
@@ -221,21 +223,30 @@ def reading(path: str) -> Iterator[None]:
 
 
 def to_tensor(array: np.ndarray) -> torch.Tensor:
-    """As torch has it: native byte order, unsigned integers beyond a byte as int64."""
+    """As torch has it: native byte order, unsigned integers beyond a byte as int64.
+
+    Raises:
+        ValueError: an integer that int64 cannot hold.
+    """
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if native.dtype.kind == "u" and native.dtype.itemsize > 1:
+        if native.dtype.itemsize == 8 and native.size and int(native.max()) > _INT64_MAX:
+            raise ValueError("it holds integers beyond 64 bits with a sign")
         native = native.astype(np.int64)
+    if native.dtype.kind == "b":
+        native = native.view(np.uint8) != 0  # a file may hold bytes that are no booleans
     return torch.from_numpy(np.ascontiguousarray(native))
 
 
-class _Readers(Reader):
-    """One reader an array, in step."""
+class Readers(Reader):
+    """One reader an array, in step; what they raise becomes one line about ``path``."""
 
-    def __init__(self, readers: dict[str, Reader]) -> None:
-        self._readers = readers
+    def __init__(self, readers: dict[str, Reader], path: str) -> None:
+        self._readers, self._path = readers, path
 
     def take(self, rows: Rows) -> dict[str, torch.Tensor]:
-        return {n: r.take(rows)[""] for n, r in self._readers.items()}
+        with reading(self._path):
+            return {n: r.take(rows)[""] for n, r in self._readers.items()}
 
     def close(self) -> None:
         for reader in self._readers.values():
@@ -334,8 +345,13 @@ def _inflated(place: Place) -> Iterator[dict[str, torch.Tensor]]:
             count = min(step, place.shape[0] - start)
             data = _exactly(stream, count * size)
             yield {"": numbers.tensor(data, (count, *place.shape[1:]))}
-        while stream.read(PIECE):  # to the end, where the checksum is compared
-            pass
+        _finish(stream)
+
+
+def _finish(stream: IO[bytes]) -> None:
+    """To the end, where the checksum is compared."""
+    while stream.read(PIECE):
+        pass
 
 
 @contextlib.contextmanager
@@ -381,4 +397,5 @@ class _DeflatedColumns(Reader):
                     index = np.asarray(rows[done:upto], np.int64) - start
                     picked[one, done:upto] = data[index]
                     done = upto
+            _finish(stream)
         return {"": to_tensor(picked.reshape(*inner[::-1], len(rows)).T)}

@@ -23,10 +23,12 @@ class Column:
     Attributes:
         shape: samples first.
         dtype: as it will be read.
+        whole: reading some rows means to read all of them, so the chosen ones are read at once.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    whole: bool = False
 
     @property
     def row_bytes(self) -> int:
@@ -57,7 +59,6 @@ class Source(ABC):
         label: the column of labels, where the file or the user says which; else the names tell.
         notes: what the user should know about how it was read.
         refused: arrays that cannot be run, and why; an error only where they are needed.
-        forwards: whether reading some rows means to pass over all rows before them.
     """
 
     def __init__(
@@ -80,8 +81,13 @@ class Source(ABC):
 class Memory(Source):
     """Tensors that are in memory anyway."""
 
-    def __init__(self, path: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        columns, refused = {}, {}
+    def __init__(
+        self,
+        path: str,
+        tensors: Mapping[str, torch.Tensor],
+        refused: Mapping[str, DataError] | None = None,
+    ) -> None:
+        columns, refused = {}, dict(refused or {})
         for name, tensor in tensors.items():
             if tensor.dim() == 0:
                 refused[name] = single_number(name, path)

@@ -12,9 +12,12 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gradscope.config import DataSettings
-from gradscope.errors import DataError, OptionError
-from gradscope.loading.arrays import read_arrays
+from gradscope.errors import DataError
 from gradscope.loading.binding import LABEL_NAMES, bind, in_type, model_dtype, takes_integers
+from gradscope.loading.choice import Labels, choose
+from gradscope.loading.picked import Picked
+from gradscope.loading.rows import Source
+from gradscope.loading.sources import open_source
 from gradscope.loading.synthetic import synthesise
 from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.usercode import load_object, one_line
@@ -73,88 +76,86 @@ def _is_file(data: str) -> bool:
 
 
 def _from_file(module: torch.nn.Module, path: str, settings: DataSettings) -> Sample:
-    arrays = read_arrays(path)
-    for name, array in arrays.items():
-        if array.dim() == 0:
-            raise DataError(f"array '{name}' is a single number", where=path)
-    bound = bind(module, list(arrays), path)
+    source = open_source(path, settings)
+    bound = bind(module, [*source.columns, *source.refused], path)
     used = [*bound.args, *bound.kwargs.values(), *([bound.label] if bound.label else [])]
-    available = _common_length(arrays, used, path)
-    labels = arrays[bound.label] if bound.label else None
-    chosen = _choose(available, settings, labels)
-    notes = [f"array '{n}' fits no input and was left out" for n in bound.unused]
-    if len(chosen) < available:
-        how = "stratified by label" if _classes(labels) else "at random"
-        notes.append(f"{len(chosen)} of {available} samples, {how}, seed {settings.seed}")
-    cast, cast_notes = _cast(module, {n: arrays[n][chosen] for n in used if n != bound.label})
-    notes += cast_notes
-    picked = labels[chosen] if labels is not None else None
-    size = settings.batch_size
+    for name in used:
+        if name in source.refused:
+            raise source.refused[name]
+    available = _common_length(source, used)
+    rows, how = choose(available, settings, _class_labels(source, bound.label))
+    picked = Picked(source, used, rows, settings.batch_size)
+    dtype, integers = model_dtype(module), takes_integers(module)
 
     def batches() -> Iterator[Batch]:
-        for start in range(0, len(chosen), size):
-            stop = min(start + size, len(chosen))
-            args = tuple(cast[n][start:stop] for n in bound.args)
-            kwargs = {p: cast[n][start:stop] for p, n in bound.kwargs.items()}
-            y = picked[start:stop] if picked is not None else None
-            yield Batch(args, kwargs, y, stop - start, start)
+        start = 0
+        for raw in picked:
+            cast = {n: in_type(t, dtype, integers=integers) for n, t in raw.items()}
+            args = tuple(cast[n] for n in bound.args)
+            kwargs = {p: cast[n] for p, n in bound.kwargs.items()}
+            size = len(raw[used[0]])
+            yield Batch(args, kwargs, raw[bound.label] if bound.label else None, size, start)
+            start += size
 
-    shapes = {n: tuple(t.shape[1:]) for n, t in cast.items()}
-    return Sample(
-        path, len(chosen), available, False, labels is not None, shapes, batches, tuple(notes)
-    )
+    notes = [*source.notes, *(f"array '{n}' fits no input and was left out" for n in bound.unused)]
+    if len(rows) < available:
+        notes.append(f"{len(rows)} of {available} samples, {how}, seed {settings.seed}")
+    inputs = [n for n in used if n != bound.label]
+    notes += _value_notes(picked, inputs, source, dtype, integers)
+    shapes = {n: source.columns[n].shape[1:] for n in inputs}
+    labelled = bound.label is not None
+    return Sample(path, len(rows), available, False, labelled, shapes, batches, tuple(notes))
 
 
-def _common_length(arrays: Mapping[str, torch.Tensor], used: list[str], path: str) -> int:
-    first = used[0]
-    n = len(arrays[first])
+def _common_length(source: Source, used: list[str]) -> int:
+    first, columns = used[0], source.columns
+    n = columns[first].shape[0]
     for name in used[1:]:
-        if len(arrays[name]) != n:
-            one, two = tuple(arrays[first].shape), tuple(arrays[name].shape)
+        if columns[name].shape[0] != n:
+            one, two = columns[first].shape, columns[name].shape
             what = f"'{first}' {one} and '{name}' {two} have different numbers of samples"
-            raise DataError(what, where=path, hint="The first axis counts samples.")
+            raise DataError(what, where=source.path, hint="The first axis counts samples.")
     if n == 0:
-        raise DataError("has no samples", where=path)
-    if any(arrays[name].numel() == 0 for name in used):
-        raise DataError("has an empty array", where=path)
+        raise DataError("has no samples", where=source.path)
+    if any(0 in columns[name].shape for name in used):
+        raise DataError("has an empty array", where=source.path)
     return n
 
 
-def _classes(labels: torch.Tensor | None) -> bool:
-    return labels is not None and not labels.is_floating_point() and labels.dim() == 1
+_PIECE = 1 << 16  # labels that are read at a time
 
 
-def _choose(available: int, settings: DataSettings, labels: torch.Tensor | None) -> torch.Tensor:
-    """Which samples: all, or a seeded cut in ascending order, with the labels' proportions."""
-    count = settings.samples
-    if count is None or count >= available:
-        return torch.arange(available)
-    if count < 1:
-        raise OptionError("at least one sample is needed", where="--samples")
-    random = np.random.default_rng(settings.seed)
-    if not _classes(labels):
-        return torch.from_numpy(np.sort(random.permutation(available)[:count]))
-    assert labels is not None
-    # Ordered by class, shuffled within: every (available / count)-th one keeps the proportions.
-    order = np.lexsort((random.random(available), labels.numpy()))
-    at = np.floor((np.arange(count) + random.random()) * available / count).astype(np.int64)
-    return torch.from_numpy(np.sort(order[np.minimum(at, available - 1)]))
+def _class_labels(source: Source, name: str | None) -> Labels | None:
+    """Labels to keep the proportions of; None if there are none or they are no classes."""
+    if name is None:
+        return None
+    column = source.columns[name]
+    if column.dtype.is_floating_point or len(column.shape) > 1:
+        return None
+    every = Picked(source, [name], range(column.shape[0]), _PIECE)
+    return lambda: (piece[name].numpy() for piece in every)
 
 
-def _cast(
-    module: torch.nn.Module, arrays: Mapping[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    dtype, integers = model_dtype(module), takes_integers(module)
-    cast = {n: in_type(t, dtype, integers=integers) for n, t in arrays.items()}
+def _value_notes(
+    picked: Picked, names: list[str], source: Source, dtype: torch.dtype, integers: bool
+) -> list[str]:
+    """What casting does, and whether values are finite: one pass over the chosen rows."""
+    kinds = {n: source.columns[n].dtype for n in names}
+    after = {n: in_type(torch.empty(0, dtype=k), dtype, integers=integers).dtype
+             for n, k in kinds.items()}  # fmt: skip
+    bad: set[str] = set()
+    if any(k.is_floating_point for k in after.values()):
+        for raw in picked:
+            bad |= {n for n in names if n not in bad and after[n].is_floating_point
+                    and not bool(torch.isfinite(raw[n].to(after[n])).all())}  # fmt: skip
     notes = []
-    for name, after in cast.items():
-        before = arrays[name]
-        if not before.is_floating_point() and after.is_floating_point():
-            kinds = f"{_name(before.dtype)} to {_name(after.dtype)}"
-            notes.append(f"'{name}' was turned from {kinds}, values unchanged")
-        if after.is_floating_point() and not bool(torch.isfinite(after).all()):
+    for name in names:
+        if not kinds[name].is_floating_point and after[name].is_floating_point:
+            turned = f"{_name(kinds[name])} to {_name(after[name])}"
+            notes.append(f"'{name}' was turned from {turned}, values unchanged")
+        if name in bad:
             notes.append(f"'{name}' holds NaN or infinite values")
-    return cast, notes
+    return notes
 
 
 def _name(dtype: torch.dtype) -> str:
