@@ -1,0 +1,121 @@
+"""The calibration zoo: saved models whose truth was measured, and the verdicts on them.
+
+    python bench/calibration.py build    --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
+    python bench/calibration.py measure  --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
+    python bench/calibration.py evaluate --part dev|held [--dir DIR] [--only TEXT] [--out FILE]
+
+``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
+the tool's own loading and probe on every file and keeps the measurements beside it; ``evaluate``
+judges them by the rules as they are now, in seconds. All three do only what is missing, except that
+``measure`` starts over when the probe has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import date
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.zoo.families import PARTS, SEEDS
+
+DEFAULT_DIR = Path(tempfile.gettempdir()) / "zoo"
+
+
+def build(options: argparse.Namespace) -> None:
+    """Units in processes of one thread each; a line for each that is done."""
+    from bench.zoo.build import Unit, build_unit
+
+    units = [
+        Unit(options.part, family, seed, options.dir / options.part / family.name)
+        for seed in SEEDS
+        for family in PARTS[options.part]
+        if options.only in family.name
+    ]
+    _each(build_unit, [u for u in units if not u.done()], options.jobs)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """What the probe as it is now has not measured; prints what could not be."""
+    from bench.zoo.measuring import current, measure_one, records, version
+
+    now = version()
+    tasks = [
+        (record, now)
+        for record in records(options.dir / options.part)
+        if options.only in record["id"] and not current(record, now)
+    ]
+    print(f"{len(tasks)} to measure", flush=True)
+    _each(measure_one, tasks, options.jobs)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Judge what is measured; markdown to stdout, or to ``--out``."""
+    from bench.zoo.judging import MODES, judge, report
+    from bench.zoo.measuring import records
+
+    found = [r for r in records(options.dir / options.part) if options.only in r["id"]]
+    if not found:
+        raise SystemExit(f"nothing in {options.dir / options.part}: build and measure first")
+    judged = {mode: [judge(r, suffix) for r in found] for mode, suffix in MODES.items()}
+    families = len({r["family"] for r in found})
+    command = " ".join(["python bench/calibration.py", *sys.argv[1:]])
+    lines = [
+        f"# Calibration: {'development' if options.part == 'dev' else 'untouched'} families",
+        "",
+        f"`{command}`, {date.today()}, {commit()}: {len(found)} models, {families} families.",
+        "",
+        *report(judged, names=True),
+    ]
+    text = "\n".join(lines).rstrip() + "\n"
+    if options.out:
+        options.out.write_text(text)
+    else:
+        print(text)
+
+
+def commit() -> str:
+    """Of the code that judges."""
+    command = ("git", "describe", "--always", "--dirty")
+    folder = Path(__file__).parent
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    return done.stdout.strip() or "unknown commit"
+
+
+def _each(work: Callable[[Any], str], items: list[Any], jobs: int) -> None:
+    if jobs == 1:
+        for item in items:
+            print(work(item), flush=True)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(work, item) for item in items]):
+            print(future.result(), flush=True)
+
+
+def main() -> None:
+    """Parse and run."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("build", "measure", "evaluate"))
+    parser.add_argument("--part", choices=tuple(PARTS), required=True)
+    parser.add_argument("--dir", type=Path, default=DEFAULT_DIR)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--only", default="", help="part of a family's or a model's name")
+    parser.add_argument("--out", type=Path, help="file for the report of evaluate")
+    options = parser.parse_args()
+    {"build": build, "measure": measure, "evaluate": evaluate}[options.command](options)
+
+
+if __name__ == "__main__":
+    main()
