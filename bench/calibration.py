@@ -46,7 +46,8 @@ def build(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> None:
     """What the probe as it is now has not measured; prints what could not be."""
-    from bench.zoo.measuring import current, measure_one, records, version
+    from bench.zoo.measuring import current, measure_one, version
+    from bench.zoo.records import records
 
     now = version()
     tasks = [
@@ -61,7 +62,7 @@ def measure(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Judge what is measured; markdown to stdout, or to ``--out``."""
     from bench.zoo.judging import MODES, judge, report
-    from bench.zoo.measuring import records
+    from bench.zoo.records import records
 
     found = [r for r in records(options.dir / options.part) if options.only in r["id"]]
     if not found:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.zoo.conditions import HEALTHY
 from bench.zoo.measuring import BARE, LABELLED
+from bench.zoo.rates import share, table
 from bench.zoo.record import read
 from gradscope.diagnosis import diagnose
 from gradscope.measurements import Measurements
@@ -39,7 +38,7 @@ class Judged:
 
     @property
     def planted(self) -> bool:
-        return self.record["condition"] not in HEALTHY
+        return bool(self.record["planted"])
 
     @property
     def first(self) -> str | None:
@@ -80,30 +79,6 @@ def _numbers(m: Measurements) -> str:
         ("total", ledger.total if ledger else None),
     ]
     return " ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share. Models of one family are alike, so it is an optimistic one."""
-    if not n:
-        return 0.0, 1.0
-    z, p = 1.96, hits / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def share(hits: int, n: int) -> str:
-    """``.970 (97/100; .915-.990)``."""
-    if not n:
-        return "-"
-    low, high = (f"{v:.3f}".removeprefix("0") for v in wilson(hits, n))
-    return f"{f'{hits / n:.3f}'.removeprefix('0')} ({hits}/{n}; {low}-{high})"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return [*lines, *("| " + " | ".join(str(c) for c in row) + " |" for row in rows), ""]
 
 
 def report(judged: dict[str, list[Judged]], *, names: bool) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import zipfile
 from pathlib import Path
@@ -26,15 +25,6 @@ def version() -> str:
         if path.relative_to(package).parts[0] not in ("rules", "report", "cli", "repair"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    """The records of a part; each with ``path``, the common stem of its files."""
-    found = []
-    for path in sorted(folder.glob("*/*.json")):
-        if ".measured" not in path.name:
-            found.append({**json.loads(path.read_text()), "path": str(path)[: -len(".json")]})
-    return found
 
 
 def current(record: dict[str, Any], now: str) -> bool:

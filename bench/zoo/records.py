@@ -1,0 +1,22 @@
+"""What ``build`` wrote about each model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.zoo.conditions import HEALTHY
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a part; each with ``path``, the common stem of its files, and ``planted``."""
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        if ".measured" in path.name:
+            continue
+        record = json.loads(path.read_text())
+        record["path"] = str(path).removesuffix(".json")
+        record["planted"] = record["condition"] not in HEALTHY
+        found.append(record)
+    return found
