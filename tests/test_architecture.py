@@ -26,13 +26,14 @@ MAY_IMPORT = {
     "measurements": {"findings"},
     "model": DATA,
     "snapshot": set(),
+    "fusion": set(),
     "files": {"errors"},
     "usercode": {"errors"},
     "attribution": DATA,
     "counterfactual": DATA,
     "diagnosis": DATA | {"attribution", "counterfactual"},
-    "loading": DATA | {"model", "snapshot", "files", "usercode"},
-    "probe": DATA | {"model", "snapshot", "files", "usercode"},
+    "loading": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
+    "probe": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
     "repair": DATA | {"model", "snapshot", "probe"},
     "rules": DATA | {"attribution"},
     "report": DATA | {"diagnosis", "counterfactual"},
@@ -43,7 +44,10 @@ MAY_IMPORT = {
 # What only some may import, at the top or inside a function.
 TENSORS = {"torch", "safetensors", "numpy"}
 RESTRICTED = {
-    **{name: {"loading", "probe", "repair", "pipeline", "model", "snapshot"} for name in TENSORS},
+    **{
+        name: {"loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion"}
+        for name in TENSORS
+    },
     "onnx": {"loading/onnx"},
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},

@@ -87,7 +87,11 @@ def _detect_zip(file: Path) -> FileKind:
     bases = {n.partition("/")[2] for n in names}
     if any(b.startswith("models/") for b in bases) or "archive_format" in bases:
         return FileKind.EXPORTED
-    if "constants.pkl" in bases or any(b.startswith("code/") for b in bases):
+    if (
+        "constants.pkl" in bases
+        or "bytecode.pkl" in bases
+        or any(b.startswith("code/") for b in bases)
+    ):
         return FileKind.TORCHSCRIPT
     if "data.pkl" in bases:
         return FileKind.TORCH_ZIP

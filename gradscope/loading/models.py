@@ -15,12 +15,12 @@ from gradscope.loading.checkpoint import StateDict, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.fitting import fit
 from gradscope.loading.pytorch import open_checkpoint
+from gradscope.loading.torchscript import load_script
 from gradscope.loading.weights_file import read_safetensors, read_shards
 from gradscope.model import LoadedModel
 from gradscope.usercode import load_object, one_line
 
 _LATER = {
-    FileKind.TORCHSCRIPT: "Save the eager model or its state_dict with torch.save.",
     FileKind.EXPORTED: "Save the eager model or its state_dict with torch.save.",
     FileKind.ONNX: "Examine the PyTorch model that it came from.",
 }
@@ -52,6 +52,8 @@ def load_model(path: str, settings: LoadSettings) -> LoadedModel:
         raise LoadError(what, where=path, hint=_LATER[kind])
     if kind in _NO_MODEL:
         raise LoadError(f"is no model file (content: {kind})", where=path, hint=_NO_MODEL[kind])
+    if kind is FileKind.TORCHSCRIPT:
+        return load_script(path, file, settings)
     if kind is FileKind.SAFETENSORS:
         return _from_state(path, "safetensors", read_safetensors(file), settings)
     if kind is FileKind.INDEX:

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 
 MAX_INSTRUCTIONS = 20_000_000
+_MEMO_GAP = 1 << 16
 _MARK = object()
 
 
@@ -112,6 +113,9 @@ class _Machine:
         elif name == "PROTO":
             pass
         elif name in ("BINPUT", "LONG_BINPUT"):
+            # Readers keep a table: a forged place takes any memory.
+            if argument > len(self.memo) + _MEMO_GAP:
+                raise PickleError("the pickle is broken (memo)")
             self.memo[argument] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])

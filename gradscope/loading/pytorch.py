@@ -237,10 +237,10 @@ def _scan(file: Path, data: bytes, scan: Scan, *, stop_after: int) -> None:
     except RecursionError as error:
         raise LoadError("cannot be read: nested too deeply", where=str(file)) from error
     except Unsafe as error:
-        raise _refusal(file, error) from error
+        raise refusal(file, error) from error
 
 
-def _refusal(file: Path, error: Unsafe) -> UntrustedError:
+def refusal(file: Path, error: Unsafe) -> UntrustedError:
     """What it would do, and the very command that would admit it."""
     command = f"gradscope inspect {shlex.quote(str(file))}"
     if error.is_class and error.name is not None:

@@ -44,6 +44,8 @@ def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | N
     snapshot = Snapshot(module)
     handles = []
     for name, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):  # takes no hooks
+            continue
         handles += [
             layer.register_forward_pre_hook(enter(name)),
             layer.register_forward_hook(leave),

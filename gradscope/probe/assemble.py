@@ -23,6 +23,7 @@ from gradscope.measurements import (
 )
 from gradscope.probe.activations import RELU_LIKE
 from gradscope.probe.forward import ForwardPass
+from gradscope.probe.kinds import class_name
 from gradscope.probe.ledger import Trace, compile_ledger, log_rms, time_ledger
 from gradscope.probe.stats import ForwardStats
 from gradscope.probe.subject import Names
@@ -165,10 +166,12 @@ def _time_ledgers(sums: Sums) -> tuple[TimeLedger, ...]:
 
 def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
     """Inputs of one unit; None for vectors and embeddings."""
-    if weight.dim() < 2 or isinstance(module, torch.nn.Embedding | torch.nn.EmbeddingBag):
+    kind = class_name(module) if module is not None else ""
+    if weight.dim() < 2 or kind in ("Embedding", "EmbeddingBag"):
         return None
-    if isinstance(module, torch.nn.modules.conv._ConvTransposeNd):
-        return int(weight.shape[0] // module.groups * weight[0, 0].numel())
+    if kind.startswith("ConvTranspose"):
+        groups = int(getattr(module, "groups", 1))
+        return int(weight.shape[0] // groups * weight[0, 0].numel())
     return int(weight[0].numel())
 
 
@@ -232,7 +235,7 @@ def layers(
         result.append(
             Layer(
                 name=name,
-                kind=type(owners[name]).__name__ if name in owners else "",
+                kind=class_name(owners[name]) if name in owners else "",
                 parameters=tuple(p.name for p in mine),
                 sites=tuple(s.id for s in found_sites if owned & set(s.parameters)),
                 numel=numel,

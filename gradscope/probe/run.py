@@ -23,6 +23,7 @@ from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
 from gradscope.probe.calibrate import calibrate, coupling
 from gradscope.probe.forward import ForwardPass
+from gradscope.probe.kinds import class_name
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
 from gradscope.probe.state import require_gradients, set_mode, untouched
@@ -247,7 +248,7 @@ def _model_info(model: LoadedModel, names: Names, trainable: Mapping[str, bool])
         format=model.format,
         parameters=sum(numel.values()),
         trainable=sum(v for k, v in numel.items() if trainable.get(k, False)),
-        class_name=type(model.module).__name__ if model.module is not None else None,
+        class_name=class_name(model.module) if model.module is not None else None,
         notes=model.notes,
     )
 

@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradscope.findings import Skipped
+from gradscope.fusion import switched_off_fusion
+from gradscope.probe.kinds import class_name, mode_is_fixed
 from gradscope.snapshot import Snapshot
 
 
@@ -47,6 +48,9 @@ def set_mode(module: torch.nn.Module, mode: str) -> tuple[list[str], list[Skippe
         names of the batch norms that use batch statistics, and what could not be set.
     """
     skipped: list[Skipped] = []
+    if mode_is_fixed(module):
+        reason = "recorded or frozen: its mode cannot be changed"
+        return [], [Skipped("train mode", reason)] if mode == "train" else []
     try:
         module.train(mode == "train")
     except (NotImplementedError, RuntimeError) as error:
@@ -55,15 +59,18 @@ def set_mode(module: torch.nn.Module, mode: str) -> tuple[list[str], list[Skippe
     fresh: list[str] = []
     if mode == "eval":
         for name, child in module.named_modules():
-            if isinstance(child, _BatchNorm) and _never_trained(child):
+            if class_name(child) in _BATCH_NORMS and _never_trained(child):
                 child.train()
                 fresh.append(name)
     return fresh, skipped
 
 
-def _never_trained(norm: _BatchNorm) -> bool:
-    seen = norm.num_batches_tracked
-    return norm.track_running_stats and seen is not None and int(seen) == 0
+_BATCH_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
+
+
+def _never_trained(norm: torch.nn.Module) -> bool:
+    seen = getattr(norm, "num_batches_tracked", None)
+    return bool(getattr(norm, "track_running_stats", False)) and seen is not None and int(seen) == 0
 
 
 def require_gradients(module: torch.nn.Module) -> list[Skipped]:
@@ -89,24 +96,11 @@ class _Unfused(torch.overrides.TorchFunctionMode):
         if func not in _RECURRENT:
             return func(*args, **(kwargs or {}))
         with ExitStack() as stack:
-            stack.enter_context(_switched_off_fusion())
+            stack.enter_context(switched_off_fusion())
             return func(*args, **(kwargs or {}))
 
 
 _RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
-
-
-@contextmanager
-def _switched_off_fusion() -> Iterator[None]:
-    # The public context manager of oneDNN also sets a TF32 flag, which warns on most machines.
-    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    torch._C._set_cudnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(onednn)
-        torch._C._set_cudnn_enabled(cudnn)
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""Hostile scripts and exported programs: refused in one line, nothing run, nothing written."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradscope.cli.main import main
+from gradscope.config import LoadSettings
+from gradscope.errors import GradscopeError, LoadError
+from gradscope.loading import load_model
+from tests.hostile import CANARY
+from tests.hostile_scripts import HOSTILE_SCRIPTS
+from tests.loading.test_hostile import listing
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+HOSTILE_PROGRAMS = {**HOSTILE_SCRIPTS}
+
+
+@pytest.mark.parametrize("name", HOSTILE_PROGRAMS)
+def test_refused_and_nothing_happens(name: str, tmp_path: Path):
+    path = HOSTILE_PROGRAMS[name](tmp_path)
+    before = listing(tmp_path)
+    with pytest.raises(LoadError) as error:
+        load_model(str(path), LoadSettings())
+    assert error.value.exit_status == 2
+    assert "\n" not in str(error.value)
+    assert listing(tmp_path) == before
+    assert not (tmp_path / CANARY).exists()
+
+
+@pytest.mark.parametrize("name", HOSTILE_PROGRAMS)
+def test_refused_by_the_command_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = HOSTILE_PROGRAMS[name](tmp_path)
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 3), np.float32))
+    before = listing(tmp_path)
+    capsys.readouterr()
+    status = main(["inspect", str(path), "--data", str(tmp_path / "x.npz")])
+    said = capsys.readouterr()
+    assert status == 2, said.err
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1
+    assert listing(tmp_path) == before
+
+
+def test_there_are_enough_of_them():
+    assert len(HOSTILE_SCRIPTS) >= 30
+
+
+@pytest.mark.parametrize("name", ["script: __setstate__ writes a file"])
+def test_the_canary_would_sing(name: str, tmp_path: Path):
+    """With ``--trust-model`` the same file runs: the tests above can fail."""
+    path = HOSTILE_PROGRAMS[name](tmp_path)
+    with contextlib.suppress(GradscopeError):
+        load_model(str(path), LoadSettings(trust_model=True))
+    assert (tmp_path / CANARY).exists()
