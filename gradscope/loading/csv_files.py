@@ -1,0 +1,230 @@
+"""``.csv``, plain or gzipped: one pass to learn what the columns hold, one to read rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradscope.config import DataSettings
+from gradscope.errors import DataError
+from gradscope.loading.csv_cells import Kind, Profile, missing, truth
+from gradscope.loading.csv_text import Layout, find_layout, rows_of
+from gradscope.loading.numpy_files import reading
+from gradscope.loading.rows import Reader, Rows
+from gradscope.loading.table import CLASSES, Field, Group, Table, TableSource, find_label
+
+_CELLS = 250_000
+"""Cells that are held as texts at a time."""
+
+
+def open_csv(file: Path, settings: DataSettings) -> TableSource:
+    """All rows of a CSV file.
+
+    Raises:
+        DataError: no table, rows of different length, labels without a value.
+        OptionError: no such column as ``--label-column`` names.
+    """
+    layout = find_layout(file)
+    label = find_label(layout.names, settings.label_column)
+    scan = _Scan(layout, label)
+    scan.run()
+    notes = [str(layout)]
+    classes = scan.classes()
+    left_out = scan.left_out()
+    columns = [i for i in range(len(layout.names)) if i not in left_out]
+    notes += [f"column {i} {why}: left out" for i, why in left_out.items()]
+    fields = [_field(scan, i) for i in columns]
+    table = _CsvTable(layout, fields, columns, scan.count)
+    return TableSource(table, None if label is None else columns.index(label), classes, notes)
+
+
+class _Scan:
+    """The first pass: how many rows, and what the columns hold."""
+
+    def __init__(self, layout: Layout, label: int | None) -> None:
+        self.layout, self.label, self.count = layout, label, 0
+        self.profile = Profile.of(len(layout.names))
+        self._texts: dict[str, None] = {}
+        self._counting = True  # whether the first column has been 0, 1, 2, ... so far
+
+    def run(self) -> None:
+        """Read all of it."""
+        width = len(self.layout.names)
+        step = max(1, _CELLS // width)
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        with closing(rows_of(self.layout.file, self.layout.delimiter)) as numbered:
+            if self.layout.header:
+                next(numbered)
+            for line, row in numbered:
+                if len(row) != width:
+                    self._ragged(line, len(row))
+                rows.append(row)
+                lines.append(line)
+                if len(rows) == step:
+                    self._add(rows, lines)
+                    rows, lines = [], []
+            if rows:
+                self._add(rows, lines)
+        if not self.count:
+            what = "has names of columns but no rows" if self.layout.header else "has no rows"
+            raise DataError(what, where=str(self.layout.file))
+
+    def _ragged(self, line: int, cells: int) -> None:
+        what = f"line {line} has {cells} cells, the first row has {len(self.layout.names)}"
+        raise DataError(what, where=str(self.layout.file), hint="All rows need as many.")
+
+    def _add(self, rows: list[list[str]], lines: list[int]) -> None:
+        self.profile.add(rows, lines)
+        if self.label is not None:
+            self._texts.update(dict.fromkeys(row[self.label].strip() for row in rows))
+            if len(self._texts) > CLASSES and self.profile.kinds[self.label] < Kind.TRUTH:
+                self._texts = dict.fromkeys(f"{i}" for i in range(CLASSES + 1))  # kept bounded
+        numbers = range(self.count, self.count + len(rows))
+        self._counting = self._counting and all(
+            row[0] == str(i) for row, i in zip(rows, numbers, strict=True)
+        )
+        self.count += len(rows)
+
+    def classes(self) -> tuple[str, ...]:
+        """The label's texts, sorted; () if they are numbers, or if there is no label."""
+        if self.label is None or self.profile.kinds[self.label] < Kind.TRUTH:
+            return ()
+        if len(self._texts) > CLASSES:
+            name = self.layout.names[self.label]
+            what = f"column '{name}' holds more than {CLASSES} different texts: no labels"
+            raise DataError(what, where=str(self.layout.file))
+        return tuple(sorted(self._texts))
+
+    def left_out(self) -> dict[int, str]:
+        """Columns that are none, and why: the index that pandas writes, ends of lines."""
+        layout, gaps = self.layout, self.profile.gaps
+        last = len(layout.names) - 1
+        maybe = layout.unnamed if layout.header else {last}
+        found = {i: "is empty" for i in maybe if i in gaps and gaps[i][0] == self.count}
+        if 0 in layout.unnamed and self._counting:
+            found[0] = "has no name and counts the rows"
+        return {i: why for i, why in found.items() if i != self.label}
+
+
+def _field(scan: _Scan, index: int) -> Field:
+    name, kind = scan.layout.names[index], Kind(scan.profile.kinds[index])
+    if index == scan.label and kind >= Kind.TRUTH:
+        return Field(name, torch.int64, text=True, refused=_without_class(scan, name))
+    refused = _refusal(scan, index)
+    whole = kind is Kind.INTEGER
+    text = kind is Kind.TEXT
+    return Field(name, torch.int64 if whole else torch.float64, text=text, refused=refused)
+
+
+def _without_class(scan: _Scan, name: str) -> DataError | None:
+    """Texts may well be NA or None, but not nothing at all."""
+    if "" not in scan.classes():
+        return None
+    what, hint = f"column '{name}' has rows without a label", "Fill it in, or leave the rows out."
+    return DataError(what, where=str(scan.layout.file), hint=hint)
+
+
+def _refusal(scan: _Scan, index: int) -> DataError | None:
+    layout = scan.layout
+    name, where = layout.names[index], str(layout.file)
+    gaps = scan.profile.gaps.get(index)
+    text = scan.profile.texts.get(index)
+    if gaps is not None:
+        many = f"{gaps[0]} of {scan.count} rows"
+        what = f"column '{name}' has no value in {many}, first in line {gaps[1]}"
+        return DataError(what, where=where, hint="Fill it in, or leave the rows or the column out.")
+    return None if text is None else _text(layout, name, *text)
+
+
+def _text(layout: Layout, name: str, line: int, cell: str) -> DataError:
+    shown = cell if len(cell) <= 40 else f"{cell[:37]}..."
+    what = f"column '{name}' holds texts, first '{shown}' in line {line}"
+    plain = cell.strip().replace(",", "", 1)
+    if "," in cell and plain.lstrip("+-").replace(".", "", 1).isdigit():
+        hint = "Write decimals with a point."
+    else:
+        hint = f"Turn them into numbers; if they are the labels: --label-column {name}."
+    return DataError(what, where=str(layout.file), hint=hint)
+
+
+class _CsvTable(Table):
+    """What the scan found.
+
+    Args:
+        columns: number in the file of each field.
+    """
+
+    def __init__(
+        self, layout: Layout, fields: Sequence[Field], columns: Sequence[int], count: int
+    ) -> None:
+        super().__init__(str(layout.file), fields, count)
+        self._layout, self._columns = layout, columns
+
+    def open(self, groups: Mapping[str, Group]) -> Reader:
+        converters = {n: self._converter(g) for n, g in groups.items()}
+        return _CsvReader(self._layout, converters)
+
+    def _converter(self, group: Group) -> Callable[[list[list[str]]], np.ndarray]:
+        columns = [self._columns[i] for i in group.fields]
+        if group.classes:
+            numbers = {c: i for i, c in enumerate(group.classes)}
+            return lambda rows: np.array([numbers[r[columns[0]].strip()] for r in rows], np.int64)
+        dtype = np.int64 if group.dtype is torch.int64 else np.float64
+        if not group.joined:
+            return lambda rows: np.array([truth(r[columns[0]]) for r in rows], dtype)
+        pick: Callable[[list[str]], Any] = itemgetter(*columns)
+        if len(columns) == 1:
+            return lambda rows: np.array([[truth(pick(r))] for r in rows], dtype)
+
+        def joined(rows: list[list[str]]) -> np.ndarray:
+            cells = [pick(r) for r in rows]
+            try:
+                return np.array(cells, dtype)
+            except ValueError:  # true and false among them
+                return np.array([[truth(c) for c in row] for row in cells], dtype)
+
+        return joined
+
+
+class _CsvReader(Reader):
+    """Passes over the rows that are not wanted without looking into them."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        converters: Mapping[str, Callable[[list[list[str]]], np.ndarray]],
+    ) -> None:
+        self._converters, self._at = converters, 0
+        self._step = max(1, _CELLS // len(layout.names))
+        self._width = len(layout.names)
+        self._path = str(layout.file)
+        self._rows = rows_of(layout.file, layout.delimiter)
+        if layout.header:
+            next(self._rows, None)
+
+    def take(self, rows: Rows) -> dict[str, torch.Tensor]:
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, len(rows), self._step):
+            found = [self._row(int(i)) for i in rows[start : start + self._step]]
+            with reading(self._path):
+                parts.append({n: convert(found) for n, convert in self._converters.items()})
+        return {n: torch.from_numpy(np.concatenate([p[n] for p in parts])) for n in parts[0]}
+
+    def _row(self, wanted: int) -> list[str]:
+        for _, row in self._rows:
+            self._at += 1
+            if self._at > wanted:
+                if len(row) != self._width:
+                    raise DataError("has changed while it was read")
+                return row
+        raise DataError("has fewer rows than it had when it was opened")
+
+    def close(self) -> None:
+        self._rows.close()
