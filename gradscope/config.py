@@ -36,8 +36,10 @@ class DataSettings:
         samples: how many at most; None means all.
         batch_size: samples a pass.
         seed: of the cut, of synthesised inputs and of the cotangents.
-        input_shape: shapes of synthesised inputs by name, without the sample axis; the name "" is
-            the only or first input.
+        input_shape: shapes of inputs by name, without the sample axis; the name "" is
+            the only or first input. Samples of a file are laid out so.
+        label_column: ``--label-column``, the name or number of the column of labels.
+        standardise: feed (x - mean) / sd of the chosen samples.
     """
 
     data: str | None = None
@@ -46,6 +48,8 @@ class DataSettings:
     batch_size: int = 512
     seed: int = 0
     input_shape: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    label_column: str | None = None
+    standardise: bool = False
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,27 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Mean and standard deviation (of the population), float64, one each for every feature."""
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was learnt from ``--data`` and holds for held-out data as well.
+
+    Attributes:
+        classes: texts of the labels, in the order of their numbers; () if labels are numbers.
+        scales: of the inputs in their order, where they were standardised.
+    """
+
+    classes: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
     """A data sample that can be run through the model as often as needed.
 
@@ -87,3 +108,4 @@ class Sample:
     inputs: Mapping[str, tuple[int, ...]]
     batches: Callable[[], Iterator[Batch]]
     notes: tuple[str, ...] = ()
+    prepared: Prepared | None = None

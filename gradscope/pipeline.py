@@ -96,7 +96,8 @@ def _samples(model: LoadedModel, settings: DataSettings) -> tuple[Sample | None,
 
     if model.module is None:
         return None, None
-    return load_sample(model, settings), load_validation(model, settings)
+    sample = load_sample(model, settings)
+    return sample, load_validation(model, settings, sample)
 
 
 @contextlib.contextmanager

@@ -34,14 +34,17 @@ class Bound:
     unused: tuple[str, ...]
 
 
-def bind(module: torch.nn.Module, names: list[str], where: str) -> Bound:
+def bind(module: torch.nn.Module, names: list[str], where: str, label: str | None = None) -> Bound:
     """Match arrays to the model's inputs by name; ``x`` is the only or first input.
+
+    Args:
+        label: which array holds the labels; None goes by :data:`LABEL_NAMES`.
 
     Raises:
         DataError: an input without an array, or no array at all.
     """
     wanted, required, takes_any = signature_of(module)
-    label = next((n for n in LABEL_NAMES if n in names and n not in required), None)
+    label = label or next((n for n in LABEL_NAMES if n in names and n not in required), None)
     inputs = [n for n in names if n != label]
     if not inputs:
         hint = "Name the input array x."

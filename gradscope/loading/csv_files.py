@@ -13,7 +13,7 @@ import torch
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError
-from gradscope.loading.csv_cells import Kind, Profile, missing, truth
+from gradscope.loading.csv_cells import Kind, Profile, truth
 from gradscope.loading.csv_text import Layout, find_layout, rows_of
 from gradscope.loading.numpy_files import reading
 from gradscope.loading.rows import Reader, Rows

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import zipfile
+import zlib
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,6 +26,8 @@ class FileKind(StrEnum):
     INDEX = "index of shards"
     NPZ = "npz"
     NPY = "npy"
+    TEXT = "text"
+    PARQUET = "Parquet"
     PICKLE = "plain pickle"
     TAR = "tar archive"
     UNKNOWN = "unknown"
@@ -72,8 +77,14 @@ def detect(file: Path) -> FileKind:
         return FileKind.INDEX
     if head[257:262] == b"ustar":
         return FileKind.TAR
+    if head[:4] == b"PAR1":
+        return FileKind.PARQUET
     if _looks_like_onnx(head):
         return FileKind.ONNX
+    if head[:2] == b"\x1f\x8b":
+        head = _inflated_head(file)
+    if _looks_like_text(head):
+        return FileKind.TEXT
     return FileKind.UNKNOWN
 
 
@@ -105,3 +116,19 @@ def _looks_like_onnx(head: bytes) -> bool:
     return (
         len(head) > 4 and head[0] == 0x08 and head[1] < 32 and head[2] in (0x12, 0x3A, 0x42, 0x1A)
     )
+
+
+def _inflated_head(file: Path) -> bytes:
+    try:
+        with gzip.open(file) as stream:
+            return stream.read(4096)
+    except (OSError, EOFError, zlib.error):
+        return b""
+
+
+def _looks_like_text(head: bytes) -> bool:
+    """Lines in UTF-8 or another superset of ASCII, or in UTF-16 with its mark; no JSON, no XML."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return True
+    control = set(range(32)) - set(b"\t\n\r\f") | {127}
+    return bool(head) and not control & set(head) and head.lstrip()[:1] not in (b"{", b"[", b"<")

@@ -27,6 +27,8 @@ _LATER = {
 _NO_MODEL = {
     FileKind.NPZ: "It looks like data: pass it with --data.",
     FileKind.NPY: "It looks like data: pass it with --data.",
+    FileKind.TEXT: "If it is a table of samples, pass it with --data.",
+    FileKind.PARQUET: "It looks like data: pass it with --data.",
     FileKind.TAR: "Save the model again with torch.save (PyTorch 0.1 wrote tar files).",
     FileKind.PICKLE: "Save the model with torch.save, not with pickle.",
     FileKind.UNKNOWN: "gradscope opens what torch.save wrote, and safetensors.",

@@ -59,7 +59,12 @@ class Source(ABC):
         label: the column of labels, where the file or the user says which; else the names tell.
         notes: what the user should know about how it was read.
         refused: arrays that cannot be run, and why; an error only where they are needed.
+        classes: texts of the labels, in the order of their numbers; () if labels are numbers.
+        tabular: whether its arrays are columns of a table, which nobody has scaled yet.
     """
+
+    classes: tuple[str, ...] = ()
+    tabular: bool = False
 
     def __init__(
         self,
@@ -76,6 +81,10 @@ class Source(ABC):
     @abstractmethod
     def open(self, names: Sequence[str]) -> Reader:
         """A reader of some of the columns."""
+
+    def names_of(self, column: str) -> tuple[str, ...]:
+        """Names of the features that lie side by side in a column, if they have any."""
+        return ()
 
 
 class Memory(Source):

@@ -12,14 +12,16 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gradscope.config import DataSettings
-from gradscope.errors import DataError
+from gradscope.errors import DataError, OptionError
 from gradscope.loading.binding import LABEL_NAMES, bind, in_type, model_dtype, takes_integers
 from gradscope.loading.choice import Labels, choose
+from gradscope.loading.hints import hint_for
 from gradscope.loading.picked import Picked
+from gradscope.loading.preparing import arranged, label_of, prepared, shaped
 from gradscope.loading.rows import Source
 from gradscope.loading.sources import open_source
 from gradscope.loading.synthetic import synthesise
-from gradscope.model import Batch, LoadedModel, Sample
+from gradscope.model import Batch, LoadedModel, Prepared, Sample
 from gradscope.usercode import load_object, one_line
 
 
@@ -39,8 +41,13 @@ def load_sample(model: LoadedModel, settings: DataSettings) -> Sample:
     return sample
 
 
-def load_validation(model: LoadedModel, settings: DataSettings) -> Sample | None:
+def load_validation(
+    model: LoadedModel, settings: DataSettings, like: Sample | None = None
+) -> Sample | None:
     """Held-out data of ``--val``; None if there are none.
+
+    Args:
+        like: the sample of ``--data``: numbers of classes, means and sds are those found there.
 
     Raises:
         DataError: it cannot be read, does not fit the model, or has no labels.
@@ -48,7 +55,7 @@ def load_validation(model: LoadedModel, settings: DataSettings) -> Sample | None
     if settings.val is None:
         return None
     module = _module(model)
-    sample = _open(module, settings.val, settings)
+    sample = _open(module, settings.val, settings, like.prepared if like else None)
     if not sample.labels:
         hint = "Add an array y."
         raise DataError("held-out data without labels say nothing", where=settings.val, hint=hint)
@@ -62,10 +69,17 @@ def _module(model: LoadedModel) -> torch.nn.Module:
     return model.module
 
 
-def _open(module: torch.nn.Module, data: str, settings: DataSettings) -> Sample:
-    is_callable = ":" in data and not _is_file(data)
-    opened = _from_callable if is_callable else _from_file
-    return opened(module, data, settings)
+def _open(
+    module: torch.nn.Module, data: str, settings: DataSettings, like: Prepared | None = None
+) -> Sample:
+    if ":" in data and not _is_file(data):
+        if settings.standardise:
+            hint = "Let it yield what the model is to be fed."
+            raise OptionError(
+                f"does not change what {data} yields", where="--standardise", hint=hint
+            )
+        return _from_callable(module, data, settings)
+    return _from_file(module, data, settings, like)
 
 
 def _is_file(data: str) -> bool:
@@ -75,17 +89,24 @@ def _is_file(data: str) -> bool:
         return True
 
 
-def _from_file(module: torch.nn.Module, path: str, settings: DataSettings) -> Sample:
-    source = open_source(path, settings)
-    bound = bind(module, [*source.columns, *source.refused], path)
+def _from_file(
+    module: torch.nn.Module, path: str, settings: DataSettings, like: Prepared | None
+) -> Sample:
+    source = arranged(open_source(path, settings), module, like)
+    names = [*source.columns, *source.refused]
+    bound = bind(module, names, path, label_of(source, settings))
     used = [*bound.args, *bound.kwargs.values(), *([bound.label] if bound.label else [])]
     for name in used:
         if name in source.refused:
             raise source.refused[name]
     available = _common_length(source, used)
     rows, how = choose(available, settings, _class_labels(source, bound.label))
-    picked = Picked(source, used, rows, settings.batch_size)
     dtype, integers = model_dtype(module), takes_integers(module)
+    inputs = [n for n in used if n != bound.label]
+    source = shaped(source, module, bound, settings)
+    real = [n for n in inputs if _is_real(source.columns[n].dtype, dtype, integers)]
+    source, common, notes = prepared(source, real, rows, settings, like)
+    picked = Picked(source, used, rows, settings.batch_size)
 
     def batches() -> Iterator[Batch]:
         start = 0
@@ -97,14 +118,21 @@ def _from_file(module: torch.nn.Module, path: str, settings: DataSettings) -> Sa
             yield Batch(args, kwargs, raw[bound.label] if bound.label else None, size, start)
             start += size
 
-    notes = [*source.notes, *(f"array '{n}' fits no input and was left out" for n in bound.unused)]
+    notes = [*source.notes, *notes]
+    notes += [f"array '{n}' fits no input and was left out" for n in bound.unused]
     if len(rows) < available:
         notes.append(f"{len(rows)} of {available} samples, {how}, seed {settings.seed}")
-    inputs = [n for n in used if n != bound.label]
     notes += _value_notes(picked, inputs, source, dtype, integers)
     shapes = {n: source.columns[n].shape[1:] for n in inputs}
     labelled = bound.label is not None
-    return Sample(path, len(rows), available, False, labelled, shapes, batches, tuple(notes))
+    found = (path, len(rows), available, False, labelled, shapes, batches, tuple(notes))
+    return Sample(*found, common)
+
+
+def _is_real(kind: torch.dtype, dtype: torch.dtype, integers: bool) -> bool:
+    """Whether the model gets real numbers from a column of this type."""
+    after = in_type(torch.empty(0, dtype=kind), dtype, integers=integers)
+    return bool(after.is_floating_point())
 
 
 def _common_length(source: Source, used: list[str]) -> int:
@@ -272,4 +300,9 @@ def _try(module: torch.nn.Module, sample: Sample) -> None:
     from gradscope.loading.trial import check_fits
 
     batch = next(iter(sample.batches()))
-    check_fits(module, batch, sample.path or "the synthesised input")
+    where = sample.path or "the synthesised input"
+    try:
+        check_fits(module, batch, where)
+    except DataError as error:
+        hint = hint_for(module, sample) or error.hint
+        raise DataError(error.what, where=error.where, hint=hint) from error

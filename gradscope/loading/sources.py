@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, LoadError
+from gradscope.loading.csv_files import open_csv
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.numpy_files import open_npy, open_npz
 from gradscope.loading.rows import Source
@@ -21,6 +22,7 @@ OPENERS: dict[FileKind, Opener] = {
     FileKind.SAFETENSORS: lambda file, settings: open_safetensors(file),
     FileKind.TORCH_ZIP: lambda file, settings: open_torch(file, FileKind.TORCH_ZIP),
     FileKind.TORCH_LEGACY: lambda file, settings: open_torch(file, FileKind.TORCH_LEGACY),
+    FileKind.TEXT: open_csv,
 }
 
 
@@ -42,6 +44,6 @@ def open_source(path: str, settings: DataSettings) -> Source:
         raise DataError(error.what, where=path, hint=hint) from error
     opener = OPENERS.get(kind)
     if opener is None:
-        hint = "gradscope reads .npz, .npy, .pt, .safetensors, or MODULE:CALLABLE."
+        hint = "gradscope reads .npz, .npy, .pt, .safetensors, .csv, or MODULE:CALLABLE."
         raise DataError(f"is no data file (content: {kind})", where=path, hint=hint)
     return opener(file, settings)

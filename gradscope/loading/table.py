@@ -84,6 +84,8 @@ class TableSource(Source):
         separate: every feature as an array of its own, whatever its shape.
     """
 
+    tabular = True
+
     def __init__(
         self,
         table: Table,
@@ -110,7 +112,7 @@ class TableSource(Source):
     def open(self, names: Sequence[str]) -> Reader:
         return self._table.open({n: self._groups[n] for n in names})
 
-    def arranged(self, required: Sequence[str]) -> Source:
+    def arranged(self, required: Sequence[str]) -> TableSource:
         """Features as arrays of their own where they are what a model of several inputs asks for.
 
         Args:
@@ -122,7 +124,7 @@ class TableSource(Source):
         args = (self._table, self._label, self.classes, self._plain_notes)
         return TableSource(*args, separate=True)
 
-    def with_classes(self, classes: tuple[str, ...]) -> Source:
+    def with_classes(self, classes: tuple[str, ...]) -> TableSource:
         """The same with the classes' numbers of another file."""
         if self.classes == classes or not self.classes:
             return self

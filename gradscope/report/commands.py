@@ -63,6 +63,9 @@ def _options(settings: Settings) -> Iterator[str]:
     yield from _option("--key", load.key)
     yield from _option("--data", data.data)
     yield from _option("--val", data.val)
+    yield from _option("--label-column", data.label_column)
+    if data.standardise:
+        yield "--standardise"
     for name, shape in data.input_shape.items():
         size = "x".join(map(str, shape))
         yield from _option("--input-shape", f"{name}={size}" if name else size)
