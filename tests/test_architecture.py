@@ -48,6 +48,7 @@ RESTRICTED = {
         name: {"loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion"}
         for name in TENSORS
     },
+    "pyarrow": {"loading"},
     "onnx": {"loading/onnx"},
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},

@@ -14,6 +14,7 @@ import torch
 
 from gradscope.errors import DataError
 from gradscope.loading.numpy_files import to_tensor
+from gradscope.loading.rows import Rows
 from gradscope.loading.table import CLASSES, Field, Group
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def require(extra: str, path: str) -> Any:
     try:
         import pyarrow
     except ImportError as error:
-        hint = f"pip install 'gradscope-cli[{extra}]'"
+        hint = f"pip install 'gradscope-cli[{extra}]'."
         raise DataError("cannot be read without pyarrow", where=path, hint=hint) from error
     return pyarrow
 
@@ -117,13 +118,13 @@ def _dtype(leaf: pa.DataType) -> torch.dtype | None:
     return to_tensor(np.empty(0, leaf.to_pandas_dtype())).dtype
 
 
-def numbers(array: pa.Array, field: Field, row: int, path: str) -> np.ndarray:
+def numbers(array: pa.Array, field: Field, rows: Rows, path: str) -> np.ndarray:
     """[rows, *shape] of a column.
 
     Args:
         array: some rows; checked that its offsets are sound.
         field: what is expected of it.
-        row: number of its first row in the file, for messages.
+        rows: numbers of these rows in the file, for messages.
 
     Raises:
         DataError: a cell without value or of another length.
@@ -133,20 +134,21 @@ def numbers(array: pa.Array, field: Field, row: int, path: str) -> np.ndarray:
     inner = _storage(array)
     for depth, size in enumerate(field.shape):
         per_row = math.prod(field.shape[:depth])
-        _no_nulls(inner, field, row, per_row, path)
+        _no_nulls(inner, field, rows, per_row, path)
         lengths = _lengths(inner)
         wrong = np.flatnonzero(lengths != size)
         if len(wrong):
-            at = row + int(wrong[0]) // per_row
+            at = int(rows[int(wrong[0]) // per_row])
             what = (
                 f"column '{field.name}' has {lengths[wrong[0]]} values in row {at}, {size} before"
             )
             raise DataError(what, where=path, hint="Pad or cut them to one length.")
         inner = _storage(inner.flatten())
-    _no_nulls(inner, field, row, math.prod(field.shape), path)
+    _no_nulls(inner, field, rows, math.prod(field.shape), path)
     if pa.types.is_decimal(inner.type):
         inner = inner.cast(pa.float64())
-    return inner.to_numpy(zero_copy_only=False).reshape(len(array), *field.shape)
+    flat = np.asarray(inner.to_numpy(zero_copy_only=False))
+    return flat.reshape(len(array), *field.shape)
 
 
 def _lengths(array: pa.Array) -> np.ndarray:
@@ -155,10 +157,10 @@ def _lengths(array: pa.Array) -> np.ndarray:
     return np.asarray(pc.list_value_length(array).to_numpy(zero_copy_only=False))
 
 
-def _no_nulls(array: pa.Array, field: Field, row: int, per_row: int, path: str) -> None:
+def _no_nulls(array: pa.Array, field: Field, rows: Rows, per_row: int, path: str) -> None:
     if array.null_count:
         at = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        what = f"column '{field.name}' has no value in row {row + at // per_row}"
+        what = f"column '{field.name}' has no value in row {int(rows[at // per_row])}"
         raise DataError(what, where=path, hint="Fill it in, or leave the rows out.")
 
 
@@ -171,24 +173,24 @@ def texts(array: pa.Array) -> list[str | None]:
 
 
 def as_tensor(
-    arrays: Sequence[pa.Array], fields: Sequence[Field], group: Group, row: int, path: str
+    arrays: Sequence[pa.Array], fields: Sequence[Field], group: Group, rows: Rows, path: str
 ) -> torch.Tensor:
     """Some rows of a group.
 
     Args:
         arrays, fields: of the group's fields.
-        row: number of the first row in the file, for messages.
+        rows: numbers of these rows in the file, for messages.
     """
     if group.classes:
         known = {c: i for i, c in enumerate(group.classes)}
         cells = [known.get(c or "") for c in texts(arrays[0])]
         if None in cells:
-            at = row + cells.index(None)
+            at = int(rows[cells.index(None)])
             what = f"column '{fields[0].name}' has no label in row {at}"
             raise DataError(what, where=path, hint="Fill it in, or leave the rows out.")
         return torch.tensor(cells, dtype=torch.int64)
     pairs = zip(arrays, fields, strict=True)
-    found = [to_tensor(numbers(a, f, row, path)).to(group.dtype) for a, f in pairs]
+    found = [to_tensor(numbers(a, f, rows, path)).to(group.dtype) for a, f in pairs]
     return torch.stack(found, 1) if group.joined else found[0]
 
 

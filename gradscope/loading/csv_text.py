@@ -174,8 +174,10 @@ def _has_header(first: list[str], rest: list[list[str]]) -> bool:
     """
     if [c.strip() for c in first] == [str(i) for i in range(len(first))] and len(first) > 1:
         return bool(rest)
+    if not rest:
+        return len(first) > 1 and not any(map(is_number, first))
     named = [i for i, c in enumerate(first) if not is_number(c)]
-    above = [i for i in named if rest and all(_numeric(r, i) for r in rest)]
+    above = [i for i in named if all(_numeric(r, i) for r in rest)]
     return bool(above) and 2 * len(named) >= len(first)
 
 

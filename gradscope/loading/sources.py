@@ -8,8 +8,10 @@ from pathlib import Path
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, LoadError
 from gradscope.loading.csv_files import open_csv
+from gradscope.loading.dataset_folder import is_dataset, open_dataset
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.numpy_files import open_npy, open_npz
+from gradscope.loading.parquet_files import open_parquet
 from gradscope.loading.rows import Source
 from gradscope.loading.tensor_files import open_safetensors, open_torch
 
@@ -23,6 +25,7 @@ OPENERS: dict[FileKind, Opener] = {
     FileKind.TORCH_ZIP: lambda file, settings: open_torch(file, FileKind.TORCH_ZIP),
     FileKind.TORCH_LEGACY: lambda file, settings: open_torch(file, FileKind.TORCH_LEGACY),
     FileKind.TEXT: open_csv,
+    FileKind.PARQUET: open_parquet,
 }
 
 
@@ -37,6 +40,8 @@ def open_source(path: str, settings: DataSettings) -> Source:
         DataError: no such file, broken, or something else than numbers.
     """
     try:
+        if is_dataset(Path(path)):
+            return open_dataset(Path(path), settings)
         file = check_file(path)
         kind = detect(file)
     except LoadError as error:
@@ -44,6 +49,6 @@ def open_source(path: str, settings: DataSettings) -> Source:
         raise DataError(error.what, where=path, hint=hint) from error
     opener = OPENERS.get(kind)
     if opener is None:
-        hint = "gradscope reads .npz, .npy, .pt, .safetensors, .csv, or MODULE:CALLABLE."
+        hint = "gradscope reads .npz, .npy, .pt, .safetensors, .csv, Parquet, or MODULE:CALLABLE."
         raise DataError(f"is no data file (content: {kind})", where=path, hint=hint)
     return opener(file, settings)

@@ -103,7 +103,8 @@ class TableSource(Source):
             target = table.fields[label]
             if target.refused is not None:
                 raise target.refused
-            groups[name] = Group((label,), target.dtype, classes=classes)
+            dtype = torch.int64 if target.dtype is torch.bool else target.dtype
+            groups[name] = Group((label,), dtype, classes=classes)
         columns = {n: _column(table, g) for n, g in groups.items()}
         notes = (*notes, *_label_notes(table, label, classes))
         super().__init__(table.path, columns, label=name, notes=notes, refused=refused)
