@@ -1,7 +1,7 @@
 """The calibration zoo: saved models whose truth was measured, and the verdicts on them.
 
     python bench/calibration.py build    --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
-    python bench/calibration.py measure  --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
+    python bench/calibration.py measure  --part dev|held [--dir DIR] [--jobs N] [--trial STEPS] ...
     python bench/calibration.py evaluate --part dev|held [--dir DIR] [--only TEXT] [--out FILE]
 
 ``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
@@ -49,11 +49,11 @@ def measure(options: argparse.Namespace) -> None:
     from bench.zoo.measuring import current, measure_one, version
     from bench.zoo.records import records
 
-    now = version()
+    now, steps = version(options.trial), options.trial
     tasks = [
-        (record, now)
+        (record, now, steps)
         for record in records(options.dir / options.part)
-        if options.only in record["id"] and not current(record, now)
+        if options.only in record["id"] and not current(record, now, steps)
     ]
     print(f"{len(tasks)} to measure", flush=True)
     _each(measure_one, tasks, options.jobs)
@@ -68,6 +68,9 @@ def evaluate(options: argparse.Namespace) -> None:
     if not found:
         raise SystemExit(f"nothing in {options.dir / options.part}: build and measure first")
     judged = {mode: [judge(r, suffix) for r in found] for mode, suffix in MODES.items()}
+    judged = {
+        mode: rows for mode, rows in judged.items() if any(j.verdict != "error" for j in rows)
+    }
     families = len({r["family"] for r in found})
     command = " ".join(["python bench/calibration.py", *sys.argv[1:]])
     lines = [
@@ -113,6 +116,7 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="part of a family's or a model's name")
+    parser.add_argument("--trial", type=int, default=0, help="measure with a trial of STEPS steps")
     parser.add_argument("--out", type=Path, help="file for the report of evaluate")
     options = parser.parse_args()
     {"build": build, "measure": measure, "evaluate": evaluate}[options.command](options)

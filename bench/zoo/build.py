@@ -21,7 +21,6 @@ from torch import nn
 
 from bench.zoo import data as datasets
 from bench.zoo import nets, plants, starts
-from bench.zoo.conditions import CONDITIONS
 from bench.zoo.data import Dataset
 from bench.zoo.families import Family
 from bench.zoo.training import Score, chance, score, train
@@ -209,7 +208,6 @@ def _build_one(builder: Builder, condition: str) -> dict[str, Any]:
     found = decide(now, untreated, saved.twin, low)
     _write_model(saved.net, unit.path(condition, ".pt"), family)
     _write_data(saved.shown, unit.folder / f"{saved.data_name}-{unit.seed}")
-    planted = CONDITIONS[condition]
     record = {
         "id": f"{family.name}/{condition}-{unit.seed}",
         "part": unit.part,
@@ -218,8 +216,6 @@ def _build_one(builder: Builder, condition: str) -> dict[str, Any]:
         "activation": family.activation,
         "condition": condition,
         "seed": unit.seed,
-        "causes": planted.causes,
-        "near": planted.near,
         **asdict(found),
         "whole": _whole(family),
         "config": {**builder.config, "outputs": saved.shown.outputs},

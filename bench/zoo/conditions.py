@@ -68,3 +68,14 @@ FAULTS = {
 }  # fmt: skip
 
 CONDITIONS = {**HEALTHY, **FAULTS}
+
+LOGISTIC = {"default": Condition("", ("flat-slope",), (*DEPTH, *SMALL, *COLLAPSE))}
+"""Where a logistic network has another cause: of a default start -.60 decades a layer are its
+slope's and -.24 its weights'."""
+
+
+def planted(condition: str, activation: str) -> Condition:
+    """What a condition plants in a network of this activation."""
+    if activation == "logistic" and condition in LOGISTIC:
+        return LOGISTIC[condition]
+    return CONDITIONS[condition]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.zoo.measuring import BARE, LABELLED
+from bench.zoo.measuring import BARE, LABELLED, TRIED
 from bench.zoo.rates import share, table
 from bench.zoo.record import read
 from gradscope.diagnosis import diagnose
 from gradscope.measurements import Measurements
 from gradscope.rules import run_rules
 
-MODES = {"with labels": LABELLED, "without labels": BARE}
+MODES = {"with labels": LABELLED, "without labels": BARE, "with labels and a trial": TRIED}
 VERDICTS = ("unhealthy", "warning", "undetermined", "healthy", "error")
 KINDS = {
     "mlp": "MLP", "cnn": "CNN", "cnn1d": "CNN", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU",
@@ -31,6 +31,7 @@ class Judged:
     verdict: str
     causes: tuple[str, ...]
     numbers: str
+    broken: bool = False
 
     @property
     def truth(self) -> str:
@@ -47,11 +48,16 @@ class Judged:
     @property
     def asked(self) -> bool:
         """Whether the planted cause should be named: it was one, and it did harm."""
-        return self.truth == "faulty" and bool(self.record["causes"])
+        return self.truth == "faulty" and bool(self.planted_causes)
+
+    @property
+    def planted_causes(self) -> tuple[str, ...]:
+        """Those of the condition; a model that has run into NaN since is ``nonfinite``."""
+        return ("nonfinite",) if self.broken else tuple(self.record["causes"])
 
     @property
     def named(self) -> bool:
-        return self.first in self.record["causes"]
+        return self.first in self.planted_causes
 
     @property
     def near(self) -> bool:
@@ -65,7 +71,9 @@ def judge(record: dict[str, Any], suffix: str) -> Judged:
         return Judged(record, "error", (), "not measured")
     m = read(path)
     found = diagnose(m, run_rules(m))
-    return Judged(record, found.verdict.value, tuple(c.value for c in found.causes), _numbers(m))
+    causes = tuple(c.value for c in found.causes)
+    broken = any(p.weight.nonfinite_fraction for p in m.parameters)
+    return Judged(record, found.verdict.value, causes, _numbers(m), broken)
 
 
 def _numbers(m: Measurements) -> str:
@@ -170,7 +178,7 @@ def _failures(rows: list[Judged]) -> list[str]:
                 j.record["id"],
                 j.verdict,
                 ", ".join(j.causes) or "-",
-                ", ".join(j.record["causes"]) or "-",
+                ", ".join(j.planted_causes) or "-",
                 f"{j.record['saved']:.2f} {j.record['untreated']:.2f} {j.record['twin']:.2f}",
                 j.numbers,
             )

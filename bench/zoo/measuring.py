@@ -11,68 +11,76 @@ from typing import Any
 import numpy as np
 
 from bench.zoo.record import write
+from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
+from gradscope.errors import GradscopeError
+from gradscope.measurements import Measurements
 
 NETS = Path(__file__).parent / "nets.py"
-LABELLED, BARE = ".labelled.measured.json", ".bare.measured.json"
-"""With labels and held-out data; with inputs alone."""
+MEASURING = ("loading", "probe", "measurements.py", "model.py", "snapshot.py")
+"""What measurements depend on."""
+LABELLED, BARE, TRIED = (f".{how}.measured.json" for how in ("labelled", "bare", "tried"))
+"""With labels and held-out data; with inputs alone; with labels and a trial."""
 
 
-def version() -> str:
-    """Changes when loading or probing does."""
+def version(steps: int) -> str:
+    """Changes when loading or probing does; with a trial, when anything does."""
     package = NETS.parent.parent.parent / "gradscope"
     digest = hashlib.sha256()
     for path in sorted([*package.rglob("*.py")]):
-        if path.relative_to(package).parts[0] not in ("rules", "report", "cli", "repair"):
+        if steps or path.relative_to(package).parts[0] in MEASURING:
             digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return f"{digest.hexdigest()[:16]} {steps}"
 
 
-def current(record: dict[str, Any], now: str) -> bool:
+def stamp(record: dict[str, Any], steps: int) -> Path:
+    """The file that says by which version of the probe a record was measured."""
+    return Path(record["path"] + (".tried" if steps else ".measured"))
+
+
+def current(record: dict[str, Any], now: str, steps: int) -> bool:
     """Whether the record was measured by the probe as it is now."""
-    stamp = Path(record["path"] + ".measured")
-    return stamp.is_file() and stamp.read_text() == now
+    path = stamp(record, steps)
+    return path.is_file() and path.read_text() == now
 
 
-def measure_one(task: tuple[dict[str, Any], str]) -> str:
-    """Measure one model; a line about it."""
+def measure_one(task: tuple[dict[str, Any], str, int]) -> str:
+    """Measure one model; a line about it.
+
+    Args:
+        task: the record, the version of the probe, and the steps of a trial; with 0 of them it is
+            measured with labels and without, else with the trial only.
+    """
     import torch
 
-    from gradscope.errors import GradscopeError
-
     torch.set_num_threads(1)
-    record, now = task
+    record, now, steps = task
     started = time.perf_counter()
     failed = []
-    for suffix in (LABELLED, BARE):
+    for suffix in (TRIED,) if steps else (LABELLED, BARE):
         target = Path(record["path"] + suffix)
         try:
-            write(measure_file(record, labels=suffix == LABELLED), target)
+            write(measure_file(record, suffix, steps), target)
         except GradscopeError as error:
             target.unlink(missing_ok=True)
             failed.append(f"{suffix}: {error}")
     if not failed:
-        Path(record["path"] + ".measured").write_text(now)
+        stamp(record, steps).write_text(now)
     return f"{record['id']}: {time.perf_counter() - started:.2f} s {' '.join(failed)}"
 
 
-def measure_file(record: dict[str, Any], *, labels: bool) -> Any:
-    """The pipeline as a user runs it, up to the measurements."""
-    from gradscope.config import DataSettings, LoadSettings, ProbeSettings
-    from gradscope.loading import load_model, load_sample, load_validation
-    from gradscope.probe import measure
-    from gradscope.progress import Silent
+def measure_file(record: dict[str, Any], suffix: str, steps: int) -> Measurements:
+    """The pipeline as a user runs it; its verdict is made anew by ``judging``."""
+    from gradscope.pipeline import inspect
 
-    stem, data = Path(record["path"]), Path(record["path"]).parent / record["data"]
+    data = Path(record["path"]).parent / record["data"]
     load = LoadSettings()
     if not record["whole"]:
         load = LoadSettings(arch=f"{NETS}:build", arch_args=record["config"])
-    settings = DataSettings(data=f"{data}.npz", val=f"{data}-val.npz")
-    if not labels:
-        settings = DataSettings(data=str(_without_labels(data)))
-    model = load_model(f"{stem}.pt", load)
-    sample, validation = load_sample(model, settings), load_validation(model, settings)
-    probe, batch = ProbeSettings(), settings.batch_size
-    return measure(model, sample, validation, probe, settings.seed, batch, Silent())
+    samples = DataSettings(data=f"{data}.npz", val=f"{data}-val.npz")
+    if suffix == BARE:
+        samples = DataSettings(data=str(_without_labels(data)))
+    probe = ProbeSettings(trial=steps if suffix == TRIED else 0)
+    return inspect(Settings(f"{record['path']}.pt", load, samples, probe)).measurements
 
 
 def _without_labels(data: Path) -> Path:

@@ -1,0 +1,138 @@
+"""The calibration zoo is what it says: its split, its plants, its truth, its arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from bench.zoo import data, nets, plants, starts
+from bench.zoo.build import _config
+from bench.zoo.conditions import FAULTS, HEALTHY
+from bench.zoo.families import DEVELOPMENT, HELD, PARTS, Family, count
+from bench.zoo.rates import share, wilson
+from bench.zoo.record import read, write
+from bench.zoo.training import Score
+from bench.zoo.truth import decide
+from gradscope.findings import Cause
+from tests.support import measured
+
+ALL = (*DEVELOPMENT, *HELD)
+OFFLINE = [f for f in ALL if not f.data.startswith("mnist") or f.data == "mnist1d"]
+
+
+def family(name: str) -> Family:
+    return next(f for f in ALL if f.name == name)
+
+
+def network(which: Family) -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    loaded = data.load(which.data, which.kind, 0)
+    net = nets.build(**_config(which, loaded)).eval()
+    starts.sane(net, which)
+    return net, torch.from_numpy(loaded.x[:64])
+
+
+def test_a_third_of_the_models_is_held_out_in_families_of_their_own():
+    combinations = [{(f.kind, f.activation, f.data) for f in part} for part in PARTS.values()]
+    assert not combinations[0] & combinations[1]
+    assert len({f.name for f in ALL}) == len(ALL) >= 25
+    assert count(HELD) >= count(ALL) / 3
+    assert count(ALL) >= 400
+    assert {f.kind for f in HELD} >= {"mlp", "cnn", "lstm", "gru", "rnn", "resmlp", "transformer"}
+
+
+@pytest.mark.parametrize("which", ALL, ids=lambda f: f.name)
+def test_conditions_and_causes_have_names_that_exist(which: Family):
+    assert set(which.healthy) <= set(HEALTHY)
+    assert set(which.faults) <= set(FAULTS)
+    known = {c.value for c in Cause}
+    assert all({*FAULTS[c].causes, *FAULTS[c].near} <= known for c in which.faults)
+
+
+@pytest.mark.parametrize("which", OFFLINE, ids=lambda f: f.name)
+def test_every_plant_of_a_family_does_something(which: Family):
+    for condition in which.faults:
+        if condition in ("diverged", "default", "plateaued") or condition.startswith("inputs"):
+            continue
+        net, x = network(which)
+        before = {n: p.clone() for n, p in net.named_parameters()}
+        plants.plant(condition, net, which, x)
+        changed = [n for n, p in net.named_parameters() if not torch.equal(p, before[n])]
+        assert changed, condition
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn-relu-digits-bn", "resmlp-relu-mnist1d-bn", "resmlp-gelu-cancer-ln"]
+)
+def test_weights_scaled_under_a_normalisation_keep_the_function(name: str):
+    net, x = network(family(name))
+    before = net(x)
+    plants.plant("scaled-works", net, family(name), x)
+    assert torch.allclose(net(x), before, atol=2e-3)
+
+
+def test_a_deep_logistic_start_is_centred():
+    """As many decades as the same net of 4 (sigma - 1/2), which is 2 tanh(z / 2)."""
+    net, x = network(family("mlp-logistic-cancer-deep"))
+    assert measured(net, x).ledger.total > -1.5
+
+
+def test_dead_units_are_dead_and_biases_saturate():
+    net, x = network(family("mlp-relu-digits"))
+    plants.plant("dead", net, family("mlp-relu-digits"), x)
+    assert float(net[:2](x).detach().abs().max()) == 0
+    net, x = network(family("cnn-tanh-digits"))
+    plants.plant("bias", net, family("cnn-tanh-digits"), x)
+    assert measured(net, x).hidden_saturation > 0.9
+
+
+def test_data_are_seeded_and_do_not_overlap():
+    for name in ("digits", "spirals", "adding12", "recall"):
+        one, two = (data.load(name, "mlp", 3) for _ in range(2))
+        assert np.array_equal(one.x, two.x)
+        assert np.array_equal(one.y_val, two.y_val)
+        assert not np.array_equal(one.x, data.load(name, "mlp", 4).x)
+
+
+def test_noise_and_imbalance_are_as_strong_as_they_say():
+    digits = data.load("digits", "mlp", 0)
+    assert (data.noisy(digits, 0).y != digits.y).mean() == pytest.approx(0.3, abs=0.03)
+    assert (data.imbalanced(digits, 0).y == 0).mean() == pytest.approx(0.01, abs=0.002)
+
+
+def scored(share_right: float, n: int = 400) -> Score:
+    credit = (np.arange(n) < share_right * n).astype(float)
+    return Score(credit, np.full(n, 1 / n), 10)
+
+
+@pytest.mark.parametrize(
+    ("saved", "untreated", "twin", "truth"),
+    [
+        (0.10, 0.20, 0.95, "faulty"),
+        (0.10, 0.94, 0.95, "healthy"),  # it trains to its reference
+        (0.94, 0.10, 0.95, "healthy"),  # it works, whatever becomes of it
+        (0.10, 0.85, 0.95, "ambiguous"),
+        (0.10, 0.20, 0.24, "no-reference"),  # the restart has not learned either
+    ],
+)
+def test_truth(saved: float, untreated: float, twin: float, truth: str):
+    assert decide(scored(saved), scored(untreated), scored(twin), 0.1).truth == truth
+
+
+def test_measurements_come_back_from_their_file(tmp_path):
+    net, x = network(family("lstm-tanh-lag20"))
+    found = measured(net, x, torch.arange(64) % 4)
+    write(found, tmp_path / "m.json")
+    again = read(tmp_path / "m.json")
+    for field in dataclasses.fields(found):
+        assert getattr(again, field.name) == getattr(found, field.name), field.name
+
+
+def test_wilson_agrees_with_published_values():
+    """Newcombe 1998, table I: 81 of 263 and 0 of 20."""
+    assert wilson(81, 263) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
+    assert wilson(0, 20) == (0.0, pytest.approx(0.1611, abs=1e-4))
+    assert share(97, 100).startswith(".970 (97/100; ")
