@@ -8,22 +8,36 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from gradscope.errors import OptionError
 from gradscope.usercode import load_object
 
-_FUNCTIONS = ("relu", "gelu", "silu", "elu", "tanh", "sigmoid", "leaky_relu", "mish", "softplus")
-_HOOK_MODULES = {
+GETATTR = {"builtins.getattr", "__builtin__.getattr"}
+FUNCTIONS_OF_TORCH = "torch._C._VariableFunctionsClass"
+"""Where pickles look up ``torch.tanh``, with getattr."""
+
+_FUNCTIONS = (
+    "relu", "relu6", "gelu", "silu", "elu", "selu", "celu", "tanh", "sigmoid", "leaky_relu", "mish",
+    "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "hardshrink", "softshrink",
+    "tanhshrink", "logsigmoid", "glu", "softmax", "log_softmax",
+)  # fmt: skip
+_BUILT_IN = (
+    "relu", "tanh", "sigmoid", "selu", "celu", "hardshrink", "softmax", "log_softmax", "sin", "cos",
+    "erf", "exp", "square", "sqrt", "abs", "sinc", "arctan", "atan",
+)  # fmt: skip
+_HOOKS = {
     "torch.nn.utils.weight_norm": ("WeightNorm",),
     "torch.nn.utils.spectral_norm": (
-        "SpectralNorm",
-        "SpectralNormLoadStateDictPreHook",
-        "SpectralNormStateDictHook",
+        "SpectralNorm", "SpectralNormLoadStateDictPreHook", "SpectralNormStateDictHook",
     ),
-}
-_HOOK_MODULES["torch.nn.modules.module"] = ("_WrappedHook",)
+    "torch.nn.utils.prune": (
+        "Identity", "RandomUnstructured", "L1Unstructured", "RandomStructured", "LnStructured",
+        "CustomFromMask", "PruningContainer",
+    ),
+    "torch.nn.modules.module": ("_WrappedHook",),
+}  # fmt: skip
+_ROOMS = ("torch.nn.modules.", "torch.nn.parallel.data_parallel")
 _ALLOW = re.compile(r"^[A-Za-z_][\w.]*(=.+:[A-Za-z_][\w.]*)?$")
 
 
@@ -33,7 +47,7 @@ class Allowed:
 
     Attributes:
         modules: full name -> an ``nn.Module`` class that may be rebuilt.
-        hooks: full name -> class of an inert hook of weight or spectral norm.
+        hooks: full name -> class of an inert hook: weight norm, spectral norm, pruning.
         functions: full name -> function that may be stored, never called by the file.
     """
 
@@ -41,26 +55,10 @@ class Allowed:
     hooks: Mapping[str, type]
     functions: Mapping[str, Any]
 
-    def globals_for(self, names: Iterable[str]) -> list[Any]:
-        """For ``torch.serialization.safe_globals``: exactly those that a file names."""
-        every: dict[str, Any] = {**self.modules, **self.hooks, **self.functions, **_numpy_numbers()}
-        found = [(every[name], name) for name in sorted(set(names)) if name in every]
-        # numpy rebuilds a type through a class of its own, which torch checks by identity
-        kinds = [type(np.dtype(k)) for k in _NUMBERS] if "numpy.dtype" in names else []
-        return [*found, *kinds]
-
-
-_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
-
-
-def _numpy_numbers() -> dict[str, Any]:
-    """What a single numpy number is rebuilt with, under its old and its new name."""
-    scalar = importlib.import_module("numpy._core.multiarray").scalar
-    return {
-        "numpy.dtype": np.dtype,
-        "numpy.core.multiarray.scalar": scalar,
-        "numpy._core.multiarray.scalar": scalar,
-    }
+    def importable(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of ``names`` that stand here, and what they are."""
+        every: dict[str, Any] = {**self.modules, **self.hooks, **self.functions}
+        return {name: every[name] for name in names if name in every}
 
 
 def allowed(extra: Iterable[str] = ()) -> Allowed:
@@ -78,7 +76,7 @@ def allowed(extra: Iterable[str] = ()) -> Allowed:
         modules.update(_admitted(text))
     hooks = {
         f"{path}.{name}": getattr(importlib.import_module(path), name)
-        for path, names in _HOOK_MODULES.items()
+        for path, names in _HOOKS.items()
         for name in names
     }
     return Allowed(modules, hooks, _torch_functions())
@@ -90,15 +88,18 @@ def _torch_modules() -> dict[str, type[torch.nn.Module]]:
     found: dict[str, type[torch.nn.Module]] = {}
     for value in (*vars(torch.nn).values(), NonDynamicallyQuantizableLinear):
         is_module = isinstance(value, type) and issubclass(value, torch.nn.Module)
-        if is_module and value.__module__.startswith("torch.nn.modules."):
+        if is_module and value.__module__.startswith(_ROOMS):
             found[f"{value.__module__}.{value.__qualname__}"] = value
     return found
 
 
 def _torch_functions() -> dict[str, Any]:
-    found = {f"torch.nn.functional.{n}": getattr(torch.nn.functional, n) for n in _FUNCTIONS}
-    found |= {f"torch.{n}": getattr(torch, n) for n in ("tanh", "sigmoid", "relu")}
-    return found | {"torch._C._nn.gelu": torch._C._nn.gelu}
+    found = {}
+    for name in _FUNCTIONS:
+        function = getattr(torch.nn.functional, name)
+        found[f"torch.nn.functional.{name}"] = function
+        found[f"{function.__module__}.{function.__name__}"] = function
+    return found | {f"torch.{n}": getattr(torch, n) for n in _BUILT_IN}
 
 
 def _admitted(text: str) -> dict[str, type[torch.nn.Module]]:

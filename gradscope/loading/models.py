@@ -17,6 +17,7 @@ from gradscope.loading.fitting import fit
 from gradscope.loading.pytorch import open_checkpoint
 from gradscope.loading.torchscript import load_script
 from gradscope.loading.weights_file import read_safetensors, read_shards
+from gradscope.loading.wrappers import unwrapped
 from gradscope.model import LoadedModel
 from gradscope.usercode import load_object, one_line
 
@@ -88,6 +89,8 @@ def _whole(
     legacy: str,
     notes: tuple[str, ...] = (),
 ) -> LoadedModel:
+    module, taken = unwrapped(module)
+    notes = (*notes, *taken)
     if settings.arch is not None:
         notes = (*notes, "--arch ignored: the file holds a whole module")
     return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes)

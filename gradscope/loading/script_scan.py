@@ -11,7 +11,7 @@ from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.archive import MAX_TEXT, Archive, opened
 from gradscope.loading.pickle_machine import PickleError, read_pickles
 from gradscope.loading.pickle_scan import Unsafe
-from gradscope.loading.pytorch import refusal
+from gradscope.loading.refusal import refusal
 from gradscope.loading.script_objects import ScriptScan
 from gradscope.loading.script_source import Source, read_source
 
