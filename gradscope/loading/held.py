@@ -42,12 +42,19 @@ class Held:
         return io.BufferedReader(_Joined(head, self._stream), 1 << 16)
 
     def check_unchanged(self) -> None:
-        """Raises :class:`LoadError` if someone has written to the file since it was opened."""
-        first, now = self._first, os.fstat(self._stream.fileno())
-        if (first.st_size, first.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
-            what = "was written to while it was read"
+        """Raises :class:`LoadError` unless the file is the one that was opened, as it was."""
+        try:
+            now = os.stat(self.file)
+        except OSError:
+            now = None
+        if now is None or _identity(now) != _identity(self._first):
+            what = "was replaced or written to while it was read"
             hint = "Try again when it is complete."
             raise LoadError(what, where=str(self.file), hint=hint)
+
+
+def _identity(stat: os.stat_result) -> tuple[int, ...]:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 @contextmanager

@@ -81,13 +81,16 @@ def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opene
         return Opened(value, tuple(sorted(scanned.scan.foreign)))
 
 
-def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
+def load_pickled(
+    file: Path, kind: FileKind, settings: LoadSettings, *, mapped: bool = False
+) -> Any:
     """The object in a file that ``torch.save`` wrote: a module, a dictionary, tensors.
 
     Args:
         file: an existing file.
         kind: TORCH_ZIP or TORCH_LEGACY.
         settings: what the user admits.
+        mapped: storages of a zip file are mapped into memory, not read.
 
     Raises:
         UntrustedError: it would run code that the user has not admitted.
@@ -95,18 +98,21 @@ def load_pickled(file: Path, kind: FileKind, settings: LoadSettings) -> Any:
     """
     known = allowed(settings.allow)
     if settings.trust_model:
-        return _guarded(file, str(file), _trusting(known))
+        return _guarded(file, str(file), _trusting(known), mapped=mapped)
     with held(file) as opened:
-        return _load(opened, kind, known, _scanned(opened, kind, known))
+        return _load(opened, kind, known, _scanned(opened, kind, known), mapped=mapped)
 
 
-def _load(opened: Held, kind: FileKind, known: Allowed, scanned: _Scanned) -> Any:
+def _load(
+    opened: Held, kind: FileKind, known: Allowed, scanned: _Scanned, *, mapped: bool = False
+) -> Any:
     """The scan has read every instruction; this can import the same names and no others."""
     zipped = kind is FileKind.TORCH_ZIP
     names = {**rebuilders(), **known.importable(scanned.scan.globals)}
     unpickler = _restricted(names, scanned.scan.foreign, scanned.pickle if zipped else None)
     stream = opened.stream() if zipped else opened.stream(scanned.pickle)
-    value = _guarded(opened.file, stream, unpickler)
+    source = str(opened.file) if mapped else stream
+    value = _guarded(opened.file, source, unpickler, mapped=mapped)
     opened.check_unchanged()
     return value
 
@@ -146,7 +152,9 @@ def _trusting(known: Allowed) -> type[pickle.Unpickler]:
     return Unpickler
 
 
-def _guarded(file: Path, source: Any, unpickler: type[pickle.Unpickler]) -> Any:
+def _guarded(
+    file: Path, source: Any, unpickler: type[pickle.Unpickler], *, mapped: bool = False
+) -> Any:
     """``torch.load`` with an unpickler of ours, its errors in one line."""
 
     def load(stream: Any, **kwargs: Any) -> Any:

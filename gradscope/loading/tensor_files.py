@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch.utils.serialization import config
 
 from gradscope.config import LoadSettings
 from gradscope.errors import DataError, LoadError
@@ -119,15 +116,11 @@ def open_torch(file: Path, kind: FileKind) -> Memory:
 
 def _load(file: Path, kind: FileKind) -> Any:
     mapped = kind is FileKind.TORCH_ZIP and file.stat().st_size >= MAPPED
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        warnings.simplefilter("ignore")
-        if mapped:
-            stack.enter_context(config.patch("load.mmap", True))  # type: ignore[attr-defined]
-        try:
-            return load_pickled(file, kind, LoadSettings())
-        except LoadError as error:
-            hint = "Nothing was run. Save plain tensors, or use .npz."
-            raise DataError(error.what, where=str(file), hint=hint) from error
+    try:
+        return load_pickled(file, kind, LoadSettings(), mapped=mapped)
+    except LoadError as error:
+        hint = "Nothing was run. Save plain tensors, or use .npz."
+        raise DataError(error.what, where=str(file), hint=hint) from error
 
 
 def _tensors(loaded: Any, file: Path) -> tuple[dict[str, torch.Tensor], dict[str, DataError]]:
