@@ -51,13 +51,21 @@ class Minibatches:
                 return
             epoch += 1
 
+    def once(self) -> Iterator[Batch]:
+        """All samples that are trained on, once, in the order of the file."""
+        for batch in self._sample.batches():
+            yield from self._cut(batch, self._training_rows(batch), self._scored_at_once)
+
     def held_out(self) -> Iterator[Batch]:
         """What is scored on, in the order of the file."""
         source = self._validation or self._sample
-        size = self._size if self._exact else max(self._size, 256)
         for batch in source.batches():
             rows = self._held_rows(batch) if self.split else np.arange(batch.size)
-            yield from self._cut(batch, rows, size)
+            yield from self._cut(batch, rows, self._scored_at_once)
+
+    @property
+    def _scored_at_once(self) -> int:
+        return self._size if self._exact else max(self._size, 256)
 
     def _training_rows(self, batch: Batch) -> np.ndarray:
         return np.flatnonzero(~self._is_held(batch)) if self.split else np.arange(batch.size)

@@ -88,12 +88,8 @@ class Trainee:
     prepare: Callable[[Batch], Batch] = lambda batch: batch
     loss: Loss | None = None
 
-    def run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Loss]:
-        """(output, labels, loss) of one batch.
-
-        Raises:
-            DataError: no floating-point output, or no labels.
-        """
+    def call(self, batch: Batch) -> torch.Tensor | None:
+        """The first floating-point output for one batch; None if there is none."""
         batch = self.prepare(batch)
 
         def enter(value: Any) -> Any:
@@ -102,9 +98,17 @@ class Trainee:
         self.enter_call()
         output = self.module(*tree_map(enter, batch.args), **tree_map(enter, dict(batch.kwargs)))
         tensors = (t for _, t in chosen_tensors(output, self.outputs))
-        first = next((t for t in tensors if t.is_floating_point() and t.numel()), None)
+        return next((t for t in tensors if t.is_floating_point() and t.numel()), None)
+
+    def run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Loss]:
+        """(output, labels, loss) of one batch.
+
+        Raises:
+            DataError: no floating-point output, or no labels.
+        """
+        first = self.call(batch)
         if first is None or batch.labels is None:
-            raise DataError("a trial needs labels and an output that they belong to")
+            raise DataError("training needs labels and an output that they belong to")
         labels = batch.labels.to(self.device)
         if self.loss is None:
             self.loss = decide(self.loss_name, first, labels, self.squash)

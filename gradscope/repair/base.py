@@ -1,0 +1,130 @@
+"""What a remedy is: tensors in, changed tensors out; its claims are checked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from gradscope.errors import GradscopeError
+from gradscope.findings import Cause
+from gradscope.measurements import Measurements
+from gradscope.repair.capture import Capture, Use
+from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.training import Trainee
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class RemedyError(GradscopeError):
+    """A remedy that broke its own promise. Names the remedy and the parameter."""
+
+
+@dataclass
+class Case:
+    """The model under treatment, and what is known of it.
+
+    Attributes:
+        measured: of the model as it came.
+        causes: of the diagnosis, most important first.
+        trainee: runs it.
+        tensors: its parameters by name, as they are in the model; remedies never write to them.
+        data: training batches and held-out ones.
+        seed: of what is drawn.
+    """
+
+    measured: Measurements
+    causes: tuple[Cause, ...]
+    trainee: Trainee
+    tensors: Tensors
+    data: Minibatches
+    seed: int = 0
+
+    @contextmanager
+    def with_tensors(self, changed: Tensors) -> Iterator[None]:
+        """The model holds these values inside, and its own again outside."""
+        held = {name: self.tensors[name].detach().clone() for name in changed}
+        with torch.no_grad():
+            try:
+                for name, value in changed.items():
+                    self.tensors[name].copy_(value)
+                yield
+            finally:
+                for name, value in held.items():
+                    self.tensors[name].copy_(value)
+
+    def uses(self, changed: Tensors, weight: str) -> Iterator[list[Use]]:
+        """How a weight is used, batch by batch of the training samples, under changed tensors."""
+        with self.with_tensors(changed):
+            self.trainee.set_training(False)
+            for batch in self.data.once():
+                with torch.no_grad(), Capture(self.tensors, weight) as capture:
+                    self.trainee.call(batch)
+                yield capture.uses
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a remedy did.
+
+    Attributes:
+        changed: new values by name.
+        said: for people: what was done, and what was left and why.
+    """
+
+    changed: Tensors
+    said: tuple[str, ...] = field(default=())
+
+    @property
+    def modified(self) -> bool:
+        """Whether anything is different."""
+        return bool(self.changed)
+
+
+class Remedy(ABC):
+    """One way to repair a model.
+
+    Attributes:
+        name: as in ``--method``.
+        summary: one line.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @abstractmethod
+    def requires(self, case: Case) -> str | None:
+        """Why it cannot be applied; None if it can."""
+
+    @abstractmethod
+    def apply(self, case: Case) -> Result:
+        """New values for some of the parameters."""
+
+
+def perform(remedy: Remedy, case: Case) -> Result:
+    """Apply a remedy and hold it to its promise: inputs untouched, shapes kept, numbers finite.
+
+    Raises:
+        RemedyError: it cannot be applied, or broke its promise.
+    """
+    reason = remedy.requires(case)
+    if reason is not None:
+        raise RemedyError(f"cannot be applied: {reason}", where=f"--method {remedy.name}")
+    versions = {name: tensor.detach().clone() for name, tensor in case.tensors.items()}
+    result = remedy.apply(case)
+    for name, tensor in case.tensors.items():
+        if not torch.equal(versions[name].nan_to_num(), tensor.detach().nan_to_num()):
+            raise RemedyError(f"changed '{name}' in place", where=remedy.name)
+    changed = {}
+    for name, value in result.changed.items():
+        old = case.tensors[name]
+        if value.shape != old.shape or not bool(torch.isfinite(value).all()):
+            raise RemedyError(f"made no usable '{name}'", where=remedy.name)
+        value = value.detach().to(old.dtype)
+        if not torch.equal(value, old.detach()):
+            changed[name] = value
+    return Result(changed, result.said)
