@@ -76,6 +76,39 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True)
+class FixSettings:
+    """How to repair.
+
+    Attributes:
+        out: the file to write; None: none (``--plan``).
+        plan_only: say what would be done, and do nothing.
+        method: the one remedy to use; None: as planned.
+        finetune: whether to train after the remedy.
+        regularize: none, l2, l1, adamw, max-norm or spectral.
+        strength: of it.
+        epochs: of fine-tuning.
+        rate: learning rate; None: 1e-3, or 3e-4 from 30 hidden layers.
+        optimizer: adam, adamw or sgd.
+        batch_size: samples a step.
+        patience: epochs without a better score after which it ends; 0: it does not.
+        freeze: globs of parameters that stay as they are.
+    """
+
+    out: str | None = None
+    plan_only: bool = False
+    method: str | None = None
+    finetune: bool = True
+    regularize: str = "l2"
+    strength: float = 1e-4
+    epochs: int = 40
+    rate: float | None = None
+    optimizer: str = "adam"
+    batch_size: int = 32
+    patience: int = 10
+    freeze: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that one run needs to know."""
 

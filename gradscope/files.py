@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gradscope.errors import OutputError
@@ -39,12 +39,21 @@ def write_atomic(target: str, content: bytes, *, option: str) -> None:
     Raises:
         OutputError: names ``option`` and what the system said; ``target`` is as it was.
     """
+    replace_atomic(target, lambda path: path.write_bytes(content), option=option)
+
+
+def replace_atomic(target: str, write: Callable[[Path], object], *, option: str) -> None:
+    """Let ``write`` fill a temporary file beside ``target``, then rename it.
+
+    Raises:
+        OutputError: names ``option`` and what the system said; ``target`` is as it was.
+    """
     path = Path(target)
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        os.close(handle)
+        write(Path(temporary))
         # mkstemp makes files private; a report is an ordinary file, as the umask has it.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)

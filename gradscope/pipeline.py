@@ -6,21 +6,30 @@ Everything that imports torch is imported inside the functions, so that ``--help
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradscope.config import DataSettings, Settings
+from gradscope.config import DataSettings, FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
-from gradscope.files import check_target
+from gradscope.files import check_target, replace_atomic, write_atomic
 from gradscope.findings import Skipped
 from gradscope.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    import torch
+
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
     from gradscope.model import LoadedModel, Sample
+    from gradscope.repair import Treated
+    from gradscope.treatment import Planned, Treatment
+
+
+PROOF = 3.0
+"""Standard errors by which a repaired model must be better. The best of some dozen scores on the
+same held-out samples is taken, so two would be reached by chance too often."""
 
 
 def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
@@ -34,10 +43,7 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     check_outputs(settings)
-    from gradscope.diagnosis import Inspection, diagnose
     from gradscope.loading import load_model
-    from gradscope.probe import measure
-    from gradscope.rules import run_rules
 
     _check_device(settings.probe.device)
     progress = progress or Silent()
@@ -46,22 +52,153 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
         model = load_model(settings.model, settings.load)
         sample, validation = _samples(model, settings.data)
         progress.finish()
-        measurements = measure(
-            model,
-            sample,
-            validation,
-            settings.probe,
-            settings.data.seed,
-            settings.data.batch_size,
-            progress,
-        )
-        findings = run_rules(measurements)
-        if settings.probe.trial and model.module is not None and sample is not None:
-            causes = diagnose(measurements, findings).causes
-            measurements = _tried(
-                model, sample, validation, measurements, causes, settings, progress
-            )
+        return _examined(model, sample, validation, settings, progress)
+
+
+def _examined(
+    model: LoadedModel,
+    sample: Sample | None,
+    validation: Sample | None,
+    settings: Settings,
+    progress: Progress,
+) -> Inspection:
+    from gradscope.diagnosis import Inspection, diagnose
+    from gradscope.probe import measure
+    from gradscope.rules import run_rules
+
+    seed, size = settings.data.seed, settings.data.batch_size
+    measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
+    findings = run_rules(measurements)
+    if settings.probe.trial and model.module is not None and sample is not None:
+        causes = diagnose(measurements, findings).causes
+        measurements = _tried(model, sample, validation, measurements, causes, settings, progress)
     return Inspection(measurements, findings, diagnose(measurements, findings), settings)
+
+
+def fix(settings: Settings, repair: FixSettings, progress: Progress | None = None) -> Treatment:
+    """Repair one saved model and write it back in the form in which it came.
+
+    Args:
+        settings: the model, its data, how it is measured.
+        repair: how it is repaired, and where the result goes.
+        progress: told about long work; nobody by default.
+
+    Raises:
+        GradscopeError: the request cannot be served, or nothing could be measured.
+    """
+    inputs = (settings.model, settings.data.data, settings.data.val)
+    if repair.out is not None:
+        check_target(repair.out, inputs=inputs, option="--out")
+    from gradscope.loading import load_model
+    from gradscope.repair import make_plan, treat
+    from gradscope.treatment import Outcome, Planned, Treatment
+
+    _check_device(settings.probe.device)
+    progress = progress or Silent()
+    with _memory():
+        model = load_model(settings.model, settings.load)
+        sample, validation = _samples(model, settings.data)
+        before = _examined(model, sample, validation, settings, progress)
+        if model.module is None or sample is None:
+            raise OptionError("a repair needs the model's architecture", where="--arch")
+        verdict = before.diagnosis.verdict
+        if repair.method is not None:
+            plan: tuple[Planned, ...] = (Planned(repair.method, "asked for by --method"),)
+        elif verdict.value == "healthy":
+            return _healthy(before, settings, repair)
+        else:
+            plan = make_plan(before.measurements, before.diagnosis.causes)
+        if repair.plan_only:
+            summary = f"{verdict.value}: {before.diagnosis.summary}"
+            return Treatment(Outcome.PLANNED, summary, plan, before)
+        treated = treat(model, sample, validation, before, plan, settings, repair, progress)
+        return _verified(model, treated, sample, validation, before, plan, settings, repair)
+
+
+def _healthy(before: Inspection, settings: Settings, repair: FixSettings) -> Treatment:
+    """A healthy model is returned bit for bit."""
+    from pathlib import Path
+
+    from gradscope.treatment import Outcome, Treatment
+
+    written = None
+    if repair.out is not None and not repair.plan_only:
+        write_atomic(repair.out, Path(settings.model).read_bytes(), option="--out")
+        written = repair.out
+    summary = f"Nothing to repair. {before.diagnosis.summary}"
+    return Treatment(Outcome.UNCHANGED, summary, (), before, written=written)
+
+
+def _verified(
+    model: LoadedModel,
+    treated: Treated,
+    sample: Sample,
+    validation: Sample | None,
+    before: Inspection,
+    plan: tuple[Planned, ...],
+    settings: Settings,
+    repair: FixSettings,
+) -> Treatment:
+    """Measured again as it will be written; written only if it is better."""
+    from gradscope.treatment import Outcome, Treatment
+
+    assert model.module is not None
+    own = dict((*model.module.named_parameters(), *model.module.named_buffers()))
+    held = {n: own[n].detach().clone() for n in treated.tensors}
+    try:
+        for name, value in treated.tensors.items():
+            own[name].data.copy_(value)
+        again = replace(settings, probe=replace(settings.probe, trial=0))
+        after = _examined(model, sample, validation, again, Silent())
+    finally:
+        for name, value in held.items():
+            own[name].data.copy_(value)
+    improved = (
+        treated.gain is not None
+        and treated.error is not None
+        and treated.gain - PROOF * treated.error > 0
+    )
+    changed = {n: v for n, v in treated.tensors.items() if not v.equal(held[n])}
+    written = None
+    if improved and repair.out is not None:
+        written = _written(model, changed, settings, repair.out)
+    first, last = treated.stages[0], treated.stages[-1]
+    scores = f"{treated.scale.metric} {first.score:.3f} to {last.score:.3f}"
+    word = "Improved" if improved else "Not improved beyond its standard error; nothing was written"
+    trained = treated.trained
+    return Treatment(
+        outcome=Outcome.IMPROVED if improved else Outcome.NOT_IMPROVED,
+        summary=f"{word}: {scores} on held-out data.",
+        plan=plan,
+        before=before,
+        after=after,
+        chosen=treated.chosen,
+        metric=treated.scale.metric,
+        chance=treated.scale.chance,
+        held_out="a quarter of the sample, not trained on" if treated.split else "--val",
+        samples=treated.samples,
+        recipe=treated.recipe,
+        stages=treated.stages,
+        steps=tuple(step for step, _ in trained.moments) if trained else (),
+        scores=tuple(treated.scale(s.mean) for _, s in trained.moments) if trained else (),
+        stopped=trained.stopped if trained else None,
+        gain=treated.gain,
+        error=treated.error,
+        written=written,
+    )
+
+
+def _written(
+    model: LoadedModel, changed: Mapping[str, torch.Tensor], settings: Settings, out: str
+) -> str:
+    from gradscope.loading import save_like
+
+    replace_atomic(
+        out,
+        lambda path: save_like(settings.model, path, changed, under=settings.load.key or ""),
+        option="--out",
+    )
+    return out
 
 
 def _tried(

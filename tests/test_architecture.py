@@ -34,11 +34,13 @@ MAY_IMPORT = {
     "diagnosis": DATA | {"attribution", "counterfactual"},
     "loading": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
-    "repair": DATA | {"model", "snapshot", "probe"},
+    "treatment": DATA | {"diagnosis"},
+    "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution"},
-    "report": DATA | {"diagnosis", "counterfactual"},
-    "pipeline": DATA | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis"},
-    "cli": DATA | {"pipeline", "report", "files", "diagnosis"},
+    "report": DATA | {"diagnosis", "counterfactual", "treatment"},
+    "pipeline": DATA
+    | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"},
+    "cli": DATA | {"pipeline", "report", "files", "diagnosis", "treatment"},
 }
 
 # What only some may import, at the top or inside a function.

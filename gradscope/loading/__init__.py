@@ -2,5 +2,6 @@
 
 from gradscope.loading.models import load_model
 from gradscope.loading.samples import load_sample, load_validation
+from gradscope.loading.saving import save_like
 
-__all__ = ["load_model", "load_sample", "load_validation"]
+__all__ = ["load_model", "load_sample", "load_validation", "save_like"]

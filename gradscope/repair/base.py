@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -14,6 +15,7 @@ from gradscope.errors import GradscopeError
 from gradscope.findings import Cause
 from gradscope.measurements import Measurements
 from gradscope.repair.capture import Capture, Use
+from gradscope.repair.chain import Chain, Link, find_chain
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.training import Trainee
 
@@ -43,6 +45,31 @@ class Case:
     tensors: Tensors
     data: Minibatches
     seed: int = 0
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The layers that may be changed; frozen ones are outside, and so is what feeds no
+        activation itself, but for the one that is multiplied last."""
+        found, last = find_chain(self.measured), self._last_weight()
+        links, outside = [], list(found.outside)
+        for k in found.links:
+            if k.weight not in self.tensors:
+                outside.append((k.weight, "is frozen"))
+            elif k.site is None and k.weight != last:
+                outside.append((k.weight, "feeds no activation itself, but a norm or a sum"))
+            else:
+                bias = k.bias if k.bias in self.tensors else None
+                links.append(Link(k.weight, bias, k.site))
+        return Chain(tuple(links), tuple(outside))
+
+    def _last_weight(self) -> str | None:
+        self.trainee.set_training(False)
+        batch = next(self.data.once(), None)
+        if batch is None:
+            return None
+        with torch.no_grad(), Capture(self.tensors) as capture:
+            self.trainee.call(batch)
+        return capture.uses[-1].weight if capture.uses else None
 
     @contextmanager
     def with_tensors(self, changed: Tensors) -> Iterator[None]:

@@ -14,15 +14,16 @@ from typing import ClassVar
 
 import torch
 
-from gradscope.probe.activations import NODES, Kind
+from gradscope.probe.activations import NODES, SOFTSIGN, Kind
 from gradscope.repair.base import Case, Remedy, Result
-from gradscope.repair.chain import Link, find_chain
+from gradscope.repair.chain import Link
 from gradscope.repair.ridge import Moments, solve
 
 WORKING = 0.8
 """Mean relative derivative to reach; targets below .5 were measured to be worse."""
 
 _KINDS: dict[str, Kind] = {kind.name: kind for kinds in NODES.values() for kind in kinds}
+_KINDS[SOFTSIGN.name] = SOFTSIGN
 _MOST = 1 << 20  # numbers of z that decide on alpha
 _BOUNDS: dict[str, tuple[float, ...]] = {"hardtanh": (-1.0, 1.0), "elu": (1.0, 1.0, 1.0)}
 
@@ -38,13 +39,13 @@ class Kappa(Remedy):
 
     def requires(self, case: Case) -> str | None:
         """A bounded activation with a weight of its own."""
-        if not any(_bounded(link) for link in find_chain(case.measured).hidden):
+        if not any(_bounded(link) for link in case.chain.hidden):
             return "no weight stands alone before a hidden activation that saturates"
         return None
 
     def apply(self, case: Case) -> Result:
         """In layer order, each with the layers before it already repaired."""
-        chain = find_chain(case.measured)
+        chain = case.chain
         changed: dict[str, torch.Tensor] = {}
         said = [f"{name} left as it is: it {reason}" for name, reason in chain.outside]
         before = {} if not self.refit else _pre_activations(case, chain.links)

@@ -8,7 +8,7 @@ import torch
 
 from gradscope.probe.activations import RELU_LIKE
 from gradscope.repair.base import Case, Remedy, Result
-from gradscope.repair.chain import Link, find_chain
+from gradscope.repair.chain import Link
 
 
 class Polar(Remedy):
@@ -20,11 +20,11 @@ class Polar(Remedy):
 
     def requires(self, case: Case) -> str | None:
         """Some weight."""
-        return None if find_chain(case.measured).links else "no layer of its own was found"
+        return None if case.chain.links else "no layer of its own was found"
 
     def apply(self, case: Case) -> Result:
         """All layers of the chain."""
-        chain = find_chain(case.measured)
+        chain = case.chain
         changed: dict[str, torch.Tensor] = {}
         for i, link in enumerate(chain.links):
             weight = case.tensors[link.weight].detach()

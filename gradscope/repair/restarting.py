@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -24,7 +25,9 @@ class Restart(Remedy):
     def apply(self, case: Case) -> Result:
         """On copies of all parameters."""
         copies = {name: t.detach().clone() for name, t in case.tensors.items()}
-        suspects = find_suspects(case.measured, case.causes)
+        found = find_suspects(case.measured, case.causes)
+        feeding = tuple(f for f in found.feeding if f.parameter.name in copies)
+        suspects = replace(found, feeding=feeding)
         restart(copies, suspects, torch.Generator().manual_seed(case.seed))
         where = "all layers" if suspects.whole else ", ".join(suspects.layers)
         return Result(copies, (f"restarted: {where}",))

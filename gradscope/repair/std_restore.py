@@ -23,7 +23,7 @@ class StdRestore(Remedy):
         """Each weight by itself."""
         changed, said = {}, []
         for p in case.measured.parameters:
-            if p.fan_in is None or len(p.shape) < 2:
+            if p.fan_in is None or len(p.shape) < 2 or p.name not in case.tensors:
                 continue
             weight = case.tensors[p.name].detach()
             fan_out = weight.shape[0] * (p.numel // (weight.shape[0] * weight.shape[1]))
@@ -35,6 +35,7 @@ class StdRestore(Remedy):
             changed[p.name] = weight * factor
             said.append(f"{p.name}: x {factor:.3g}")
             for q in case.measured.parameters:
-                if q.layer == p.layer and len(q.shape) == 1 and "bias" in q.name:
+                mine = q.layer == p.layer and q.name in case.tensors
+                if mine and len(q.shape) == 1 and "bias" in q.name:
                     changed[q.name] = case.tensors[q.name].detach() * factor
         return Result(changed, tuple(said))

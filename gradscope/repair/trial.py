@@ -7,9 +7,8 @@ model is one and the same object: its tensors are put back after each copy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,11 +21,11 @@ from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
+from gradscope.repair.compare import gain_of, put_back, scale_of, trainee_of
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import Suspects, find_suspects
-from gradscope.repair.training import Recipe, Scored, Trained, Trainee, train
-from gradscope.snapshot import Snapshot
+from gradscope.repair.training import Recipe, Trained, Trainee, train
 
 BATCH = 32
 DEEP = 30
@@ -73,13 +72,13 @@ def run_trial(
         data = Minibatches(
             sample, validation, size=recipe.batch, seed=settings.data.seed, exact=exact
         )
-        trainee = _trainee(module, trained, measured, settings, device)
+        trainee = trainee_of(module, trained, measured, settings, device)
         suspects = find_suspects(measured, causes)
         progress.start("trial", 2 * steps)
         try:
-            with _put_back(module):
+            with put_back(module):
                 before = train(trainee, data, recipe, progress)
-            with _put_back(module):
+            with put_back(module):
                 _repair(names, module, suspects, trainee, data, settings.data.seed)
                 after = train(trainee, data, recipe, progress)
         except GradscopeError:
@@ -99,53 +98,6 @@ def _recipe(
     recurrent = measured.ledger is not None and bool(measured.ledger.time)
     clip = 1.0 if recurrent or Cause.EXPLODING in causes else None
     return Recipe(steps, 3e-4 if len(entries) >= DEEP else 1e-3, fixed or BATCH, clip)
-
-
-def _trainee(
-    module: torch.nn.Module,
-    trained: list[torch.Tensor],
-    measured: Measurements,
-    settings: Settings,
-    device: torch.device,
-) -> Trainee:
-    head = measured.heads[0] if measured.heads else None
-    return Trainee(
-        module,
-        trained,
-        Snapshot(module, leave=_running(module)).restore,
-        _mode_switch(module),
-        settings.probe.loss,
-        head.entered_before if head is not None else None,
-        settings.probe.outputs,
-        device,
-    )
-
-
-def _running(module: torch.nn.Module) -> frozenset[int]:
-    """Statistics that training is meant to move."""
-    kinds = ("running_mean", "running_var", "num_batches_tracked")
-    found = module.named_buffers()
-    return frozenset(id(b) for name, b in found if name.rpartition(".")[2] in kinds)
-
-
-def _mode_switch(module: torch.nn.Module) -> Callable[[bool], object]:
-    def switch(training: bool) -> None:
-        with suppress(NotImplementedError, RuntimeError):  # an exported program has one mode
-            module.train(training)
-
-    return switch
-
-
-@contextmanager
-def _put_back(module: torch.nn.Module) -> Iterator[None]:
-    held = [(t, t.detach().clone()) for t in (*module.parameters(), *module.buffers())]
-    torch.manual_seed(0)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in held:
-                tensor.copy_(value)
 
 
 def _repair(
@@ -191,18 +143,6 @@ def _standardising(first: Batch) -> Callable[[Batch], Batch]:
     return prepare
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """From mean points of a sample to a score: accuracy as it is, negative loss to skill."""
-
-    metric: str
-    chance: float
-    room: float
-
-    def __call__(self, points: float) -> float:
-        return points if self.metric == "accuracy" else 1 + points / self.room
-
-
 def _compared(
     before: Trained,
     after: Trained,
@@ -211,10 +151,10 @@ def _compared(
     recipe: Recipe,
     suspects: Suspects,
 ) -> Trial:
-    scale = _scale(trainee, data)
+    scale = scale_of(trainee, data)
     best = max(before.moments, key=lambda m: _or_lowest(m[1].mean))[1]
     last = after.moments[-1][1]
-    gain, error = _gain(last, best, scale.room)
+    gain, error = gain_of(last, best, scale.room)
     where = "a quarter of the sample, not trained on" if data.split else "--val"
     return Trial(
         steps=recipe.steps,
@@ -234,24 +174,6 @@ def _compared(
 
 def _or_lowest(value: float) -> float:
     return value if math.isfinite(value) else -math.inf
-
-
-def _gain(last: Scored, best: Scored, room: float) -> tuple[float | None, float | None]:
-    difference = (last.points - best.points) / room
-    if not bool(torch.isfinite(difference).all()) or len(difference) < 2:
-        return None, None
-    return float(difference.mean()), float(difference.std()) / math.sqrt(len(difference))
-
-
-def _scale(trainee: Trainee, data: Minibatches) -> _Scale:
-    assert trainee.loss is not None
-    labels = torch.cat([b.labels for b in data.held_out() if b.labels is not None])
-    if trainee.loss.kind in ("cross-entropy", "nll", "bce"):
-        counts = torch.unique(labels, return_counts=True)[1]
-        chance = float(counts.max()) / labels.numel()
-        return _Scale("accuracy", chance, max(1 - chance, 1e-3))
-    spread = float(labels.double().reshape(len(labels), -1).var(dim=0, correction=0).mean())
-    return _Scale("skill", 0.0, max(spread, 1e-12))
 
 
 def _sentence(suspects: Suspects) -> str:

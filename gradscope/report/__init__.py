@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas, Format
+from gradscope.treatment import Treatment
 
 FORMATS = ("terminal", "json")
 
@@ -28,6 +29,13 @@ def render(
         all_layers: fold nothing.
     """
     return _format(name).render(inspection, Canvas(width, colour, unicode, all_layers))
+
+
+def render_treatment(name: str, treatment: Treatment, width: int = 80) -> str:
+    """What ``gradscope fix`` did, in one of :data:`FORMATS`."""
+    from gradscope.report.treatment import as_json, as_text
+
+    return as_json(treatment) if name == "json" else as_text(treatment, width)
 
 
 def _format(name: str) -> Format:

@@ -1,0 +1,93 @@
+"""What a trial and a repair share: a model in training, put back after it, and scores compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import torch
+
+from gradscope.config import Settings
+from gradscope.measurements import Measurements
+from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.training import Scored, Trainee
+from gradscope.snapshot import Snapshot
+
+
+def trainee_of(
+    module: torch.nn.Module,
+    trained: list[torch.Tensor],
+    measured: Measurements,
+    settings: Settings,
+    device: torch.device,
+) -> Trainee:
+    head = measured.heads[0] if measured.heads else None
+    return Trainee(
+        module,
+        trained,
+        Snapshot(module, leave=_running(module)).restore,
+        _mode_switch(module),
+        settings.probe.loss,
+        head.entered_before if head is not None else None,
+        settings.probe.outputs,
+        device,
+    )
+
+
+def _running(module: torch.nn.Module) -> frozenset[int]:
+    """Statistics that training is meant to move."""
+    kinds = ("running_mean", "running_var", "num_batches_tracked")
+    found = module.named_buffers()
+    return frozenset(id(b) for name, b in found if name.rpartition(".")[2] in kinds)
+
+
+def _mode_switch(module: torch.nn.Module) -> Callable[[bool], object]:
+    def switch(training: bool) -> None:
+        with suppress(NotImplementedError, RuntimeError):  # an exported program has one mode
+            module.train(training)
+
+    return switch
+
+
+@contextmanager
+def put_back(module: torch.nn.Module) -> Iterator[None]:
+    held = [(t, t.detach().clone()) for t in (*module.parameters(), *module.buffers())]
+    torch.manual_seed(0)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in held:
+                tensor.copy_(value)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From mean points of a sample to a score: accuracy as it is, negative loss to skill."""
+
+    metric: str
+    chance: float
+    room: float
+
+    def __call__(self, points: float) -> float:
+        return points if self.metric == "accuracy" else 1 + points / self.room
+
+
+def gain_of(last: Scored, best: Scored, room: float) -> tuple[float | None, float | None]:
+    difference = (last.points - best.points) / room
+    if not bool(torch.isfinite(difference).all()) or len(difference) < 2:
+        return None, None
+    return float(difference.mean()), float(difference.std()) / math.sqrt(len(difference))
+
+
+def scale_of(trainee: Trainee, data: Minibatches) -> Scale:
+    assert trainee.loss is not None
+    labels = torch.cat([b.labels for b in data.held_out() if b.labels is not None])
+    if trainee.loss.kind in ("cross-entropy", "nll", "bce"):
+        counts = torch.unique(labels, return_counts=True)[1]
+        chance = float(counts.max()) / labels.numel()
+        return Scale("accuracy", chance, max(1 - chance, 1e-3))
+    spread = float(labels.double().reshape(len(labels), -1).var(dim=0, correction=0).mean())
+    return Scale("skill", 0.0, max(spread, 1e-12))

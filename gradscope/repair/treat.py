@@ -1,0 +1,273 @@
+"""Repairs a model in memory: remedies raced against one another, the best one fine-tuned."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass, field
+
+import torch
+
+from gradscope.config import FixSettings, Settings
+from gradscope.diagnosis import Inspection
+from gradscope.errors import OptionError
+from gradscope.model import LoadedModel, Sample
+from gradscope.probe.state import require_gradients, untouched
+from gradscope.probe.subject import Names
+from gradscope.progress import Progress
+from gradscope.repair.base import Case, RemedyError, Result, perform
+from gradscope.repair.compare import Scale, gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.methods import remedy
+from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.plan import LEARNED
+from gradscope.repair.standardise import standardisation
+from gradscope.repair.training import Penalty, Recipe, Scored, Trained, Trainee, train
+from gradscope.treatment import Planned, Stage
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class Treated:
+    """A repaired model and how it came about.
+
+    Attributes:
+        tensors: new values of parameters and running statistics, by name.
+        chosen: the remedy.
+        stages, trained, scale, gain, error, samples: for the report.
+    """
+
+    tensors: Tensors
+    chosen: str
+    stages: tuple[Stage, ...]
+    trained: Trained | None
+    scale: Scale
+    gain: float | None
+    error: float | None
+    samples: int
+    recipe: str
+    split: bool
+
+
+@dataclass
+class _Candidate:
+    planned: Planned
+    result: Result
+    right_after: Scored
+    race: Scored = field(init=False)
+
+
+def treat(
+    model: LoadedModel,
+    sample: Sample,
+    validation: Sample | None,
+    before: Inspection,
+    plan: tuple[Planned, ...],
+    settings: Settings,
+    fix: FixSettings,
+    progress: Progress,
+) -> Treated:
+    """Try the plan's remedies on the model, fine-tune the best, and put the model back.
+
+    Raises:
+        OptionError: there are no labels to train with, or nothing to train.
+    """
+    assert model.module is not None
+    if not sample.labels:
+        raise OptionError("a repair needs labels to train with", where="--data",
+                          hint="Add an array y.")  # fmt: skip
+    with untouched(model.module):
+        return _Treatment(model, sample, validation, before, settings, fix, progress).run(plan)
+
+
+class _Treatment:
+    def __init__(
+        self,
+        model: LoadedModel,
+        sample: Sample,
+        validation: Sample | None,
+        before: Inspection,
+        settings: Settings,
+        fix: FixSettings,
+        progress: Progress,
+    ) -> None:
+        assert model.module is not None
+        require_gradients(model.module)
+        names = Names.of(model.module)
+        self.fix, self.progress, self.before = fix, progress, before
+        trained = [
+            t for n, t in names.tensors.items()
+            if t.requires_grad and t.is_leaf and not _frozen(n, fix.freeze)
+        ]  # fmt: skip
+        if not trained:
+            raise OptionError("there is no parameter left to train", where="--freeze")
+        self.module = model.module
+        self.recipe = _recipe(before, sample, validation, settings, fix, model.batch)
+        self.data = Minibatches(
+            sample, validation, size=self.recipe.batch, seed=settings.data.seed,
+            exact=model.batch is not None,
+        )  # fmt: skip
+        device = torch.device(settings.probe.device)
+        self.trainee: Trainee = trainee_of(
+            model.module, trained, before.measurements, settings, device
+        )
+        tensors = {n: t for n, t in names.tensors.items() if not _frozen(n, fix.freeze)}
+        self.case = Case(
+            before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
+            settings.data.seed,
+        )  # fmt: skip
+
+    def run(self, plan: tuple[Planned, ...]) -> Treated:
+        """Standardise if that is planned, race, fine-tune, fold."""
+        first = self.trainee.score(self.data.held_out())
+        raw = self._outputs()
+        self.scale = scale_of(self.trainee, self.data)
+        start = self._standardised(plan)
+        candidates = self._candidates(plan, start)
+        chosen = self._race(candidates)
+        stages = [self._stage("before", first, None, ())]
+        with put_back(self.module):
+            self._enter(start | dict(chosen.result.changed))
+            drift = self._drift(raw)
+            stages.append(
+                self._stage(chosen.planned.remedy, chosen.right_after, drift, chosen.result.said)
+            )
+            trained, state = self._fine_tune()
+            self._enter(state)
+            state |= self._folded(state)
+            self._enter(state)
+            final = self.trainee.score(self.data.held_out())
+            stages.append(self._stage("fine-tuned", final, self._drift(raw), ()))
+        gain, error = gain_of(final, first, self.scale.room)
+        return Treated(
+            state, chosen.planned.remedy, tuple(stages), trained, self.scale, gain, error,
+            len(final.points), str(self.recipe), self.data.split,
+        )  # fmt: skip
+
+    def _standardised(self, plan: tuple[Planned, ...]) -> Tensors:
+        """Values for the standardised input that keep the function, where the plan has it."""
+        self.standard = None
+        if not any(p.remedy == "standardise" for p in plan):
+            return {}
+        links, tensors = self.case.chain.links, self.case.tensors
+        found = standardisation(self.data.once, links[0] if links else None, tensors)
+        if found is None:
+            return {}
+        self.standard = found
+        self.trainee.prepare = found
+        learned = self.before.measurements.skill
+        if learned is None or learned.value is None or learned.value < LEARNED:
+            return {}  # nothing to keep: the weights as they are suit the standardised input
+        return found.unfolded(tensors)
+
+    def _folded(self, state: Tensors) -> Tensors:
+        """Back to the raw input."""
+        if self.standard is None:
+            return {}
+        self.trainee.prepare = lambda batch: batch
+        return self.standard.folded(state)
+
+    def _candidates(self, plan: tuple[Planned, ...], start: Tensors) -> list[_Candidate]:
+        found = []
+        for planned in plan:
+            if planned.remedy == "standardise":
+                result = Result({}, ("trained on the standardised input, folded afterwards",))
+            else:
+                try:
+                    with self.case.with_tensors(start):
+                        result = perform(remedy(planned.remedy), self.case)
+                except RemedyError:
+                    continue
+            with self.case.with_tensors(start | dict(result.changed)):
+                found.append(_Candidate(planned, result, self.trainee.score(self.data.held_out())))
+            found[-1].result = Result(start | dict(result.changed), result.said)
+        return found
+
+    def _race(self, candidates: list[_Candidate]) -> _Candidate:
+        """Each trained for a while from the same batches; the best held-out score goes on."""
+        if len(candidates) == 1:
+            return candidates[0]
+        short = Recipe(
+            max(50, self.recipe.steps // 8), self.recipe.rate, self.recipe.batch,
+            self.recipe.clip, self.recipe.optimizer, self.recipe.penalty,
+        )  # fmt: skip
+        self.progress.start("remedies", len(candidates) * short.steps)
+        for candidate in candidates:
+            with put_back(self.module):
+                self._enter(dict(candidate.result.changed))
+                trained = train(self.trainee, self.data, short, self.progress)
+                candidate.race = max((s for _, s in trained.moments), key=lambda s: s.rank)
+        self.progress.finish()
+        return max(candidates, key=lambda c: c.race.rank)
+
+    def _fine_tune(self) -> tuple[Trained | None, Tensors]:
+        """The state with the best held-out score on the way."""
+        best: list[tuple[Scored, Tensors]] = []
+
+        def scored(step: int, score: Scored) -> None:
+            if not best or score.rank > best[0][0].rank:
+                best[:] = [(score, self._state())]
+
+        if not self.fix.finetune:
+            scored(0, self.trainee.score(self.data.held_out()))
+            return None, best[0][1]
+        self.progress.start("fine-tuning", self.recipe.steps)
+        trained = train(self.trainee, self.data, self.recipe, self.progress, scored)
+        self.progress.finish()
+        return trained, best[0][1]
+
+    def _state(self) -> Tensors:
+        tensors = (*self.module.named_parameters(), *self.module.named_buffers())
+        return {n: t.detach().clone() for n, t in tensors}
+
+    def _enter(self, values: Tensors) -> None:
+        own = dict((*self.module.named_parameters(), *self.module.named_buffers()))
+        with torch.no_grad():
+            for name, value in values.items():
+                own[name].copy_(value)
+
+    def _outputs(self) -> torch.Tensor:
+        self.trainee.set_training(False)
+        with torch.no_grad():
+            found = [self.trainee.call(batch) for batch in self.data.held_out()]
+        return torch.cat([f.double().flatten() for f in found if f is not None])
+
+    def _drift(self, raw: torch.Tensor) -> float:
+        now = self._outputs()
+        size = float(raw.square().mean().sqrt())
+        return float((now - raw).square().mean().sqrt()) / max(size, 1e-30)
+
+    def _stage(
+        self, name: str, scored: Scored, drift: float | None, said: tuple[str, ...]
+    ) -> Stage:
+        return Stage(name, self.scale(scored.mean), float(scored.losses.mean()), drift, said)
+
+
+def _frozen(name: str, globs: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _recipe(
+    before: Inspection,
+    sample: Sample,
+    validation: Sample | None,
+    settings: Settings,
+    fix: FixSettings,
+    fixed: int | None,
+) -> Recipe:
+    m = before.measurements
+    batch = fixed or fix.batch_size
+    count = sample.samples if validation is not None else round(sample.samples * 0.75)
+    an_epoch = max(1, count // batch)
+    deep = m.ledger is not None and len(m.ledger.entries) >= 30
+    recurrent = m.ledger is not None and bool(m.ledger.time)
+    exploding = any(c.value == "exploding" for c in before.diagnosis.causes)
+    return Recipe(
+        steps=fix.epochs * an_epoch,
+        rate=fix.rate or (3e-4 if deep else 1e-3),
+        batch=batch,
+        clip=1.0 if recurrent or exploding else None,
+        optimizer="adamw" if fix.regularize == "adamw" else fix.optimizer,
+        penalty=Penalty(fix.regularize, fix.strength),
+        every=max(1, an_epoch),
+        patience=fix.patience,
+    )

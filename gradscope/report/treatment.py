@@ -1,0 +1,125 @@
+"""What ``gradscope fix`` prints: what was wrong, what was done, what it brought."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Iterator
+
+from gradscope import __version__
+from gradscope.report.json_ import plain
+from gradscope.report.text import safe
+from gradscope.treatment import Outcome, Stage, Treatment
+
+SCHEMA = "gradscope.fix/1"
+_MOST_SAID = 6
+
+
+def as_text(t: Treatment, width: int) -> str:
+    """For people; no colour is needed to read it."""
+    return "\n".join(safe(line).rstrip() for line in _lines(t, max(60, min(width, 140)))) + "\n"
+
+
+def as_json(t: Treatment) -> str:
+    """For programs."""
+    content = {
+        "schema": SCHEMA,
+        "tool": {"name": "gradscope", "version": __version__},
+        "model": plain(t.before.measurements.model),
+        "outcome": t.outcome.value,
+        "summary": t.summary,
+        "verdict": {
+            "before": t.before.diagnosis.verdict.value,
+            "after": t.after.diagnosis.verdict.value if t.after is not None else None,
+        },
+        "causes": [c.value for c in t.before.diagnosis.causes],
+        "plan": plain(t.plan),
+        "chosen": t.chosen,
+        "metric": t.metric,
+        "chance": plain(t.chance),
+        "held_out": t.held_out,
+        "samples": t.samples,
+        "recipe": t.recipe,
+        "stages": plain(t.stages),
+        "history": {"steps": list(t.steps), "scores": plain(t.scores)},
+        "stopped": t.stopped,
+        "gain": plain(t.gain),
+        "error": plain(t.error),
+        "written": t.written,
+    }
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _lines(t: Treatment, width: int) -> Iterator[str]:
+    m = t.before.measurements
+    yield f"{m.model.path}  {m.model.format}, {m.model.parameters:,} parameters"
+    yield ""
+    yield from _wrapped(f"{t.outcome.value.upper()}  ", t.summary, width)
+    yield ""
+    before = t.before.diagnosis
+    yield from _wrapped("  before  ", f"{before.verdict.value}: {before.summary}", width)
+    if t.after is not None:
+        after = t.after.diagnosis
+        yield from _wrapped("  after   ", f"{after.verdict.value}: {after.summary}", width)
+    if t.plan:
+        yield ""
+        yield "Plan" if t.chosen is None else "Remedies tried, each for a while"
+        for planned in t.plan:
+            mark = "*" if planned.remedy == t.chosen else " "
+            yield from _wrapped(f" {mark} {planned.remedy:<12} ", planned.why, width)
+    if t.stages:
+        yield ""
+        yield from _table(t, width)
+    if t.recipe:
+        yield ""
+        yield from _wrapped("Trained  ", _training(t), width)
+    yield ""
+    yield from _ending(t)
+
+
+def _table(t: Treatment, width: int) -> Iterator[str]:
+    yield f"{'Stage':<14}{t.metric or 'score':>9}{'loss':>10}{'drift':>10}"
+    for stage in t.stages:
+        yield _row(stage)
+        for said in stage.said[:_MOST_SAID]:
+            yield from _wrapped("                ", said, width)
+        if len(stage.said) > _MOST_SAID:
+            yield f"                and {len(stage.said) - _MOST_SAID} more (--format json)"
+
+
+def _row(stage: Stage) -> str:
+    score = "-" if stage.score is None else f"{stage.score:.3f}"
+    loss = "-" if stage.loss is None else f"{stage.loss:.3g}"
+    drift = "-" if stage.drift is None else f"{stage.drift:.2g}"
+    return f"{stage.name:<14}{score:>9}{loss:>10}{drift:>10}"
+
+
+def _training(t: Treatment) -> str:
+    steps = f"{t.steps[-1]:,} steps" if t.steps else "not at all"
+    ended = f", {t.stopped}" if t.stopped else ""
+    held = f"{t.samples:,} held-out samples ({t.held_out})"
+    return f"{steps}, {t.recipe}{ended}; scored on {held}"
+
+
+def _ending(t: Treatment) -> Iterator[str]:
+    settings = t.before.settings
+    if t.written is not None:
+        yield f"Written  {t.written}"
+        if settings is not None and settings.data.data is not None:
+            yield "What now"
+            arch = f" --arch {shlex.quote(settings.load.arch)}" if settings.load.arch else ""
+            val = f" --val {shlex.quote(settings.data.val)}" if settings.data.val else ""
+            data = shlex.quote(settings.data.data)
+            yield f"  gradscope inspect {shlex.quote(t.written)}{arch} --data {data}{val}"
+    elif t.outcome is Outcome.PLANNED:
+        yield "Nothing was done: --plan."
+    else:
+        yield "Nothing was written."
+
+
+def _wrapped(lead: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=lead, subsequent_indent=" " * len(lead),
+        break_long_words=False, break_on_hyphens=False,
+    ) or [lead]  # fmt: skip

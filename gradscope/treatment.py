@@ -1,0 +1,90 @@
+"""What ``gradscope fix`` did, as frozen data. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gradscope.diagnosis import Inspection
+
+
+class Outcome(StrEnum):
+    """How a repair ended."""
+
+    PLANNED = "planned"
+    UNCHANGED = "unchanged"
+    IMPROVED = "improved"
+    NOT_IMPROVED = "not improved"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One remedy of the plan.
+
+    Attributes:
+        remedy: its name, as in ``--method``.
+        why: from the diagnosis.
+    """
+
+    remedy: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The model at one point of its repair.
+
+    Attributes:
+        name: before, the remedy's name, or fine-tuned.
+        score: on held-out data.
+        loss: mean held-out loss.
+        drift: root mean square of the change of the outputs over their own root mean square, on
+            held-out data, against the model as it came; None where it was not measured.
+        said: what the remedy says of what it did.
+    """
+
+    name: str
+    score: float | None
+    loss: float | None
+    drift: float | None
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """The result of one ``gradscope fix``.
+
+    Attributes:
+        outcome: how it ended.
+        summary: one sentence for people.
+        plan: what was to be done, the first choice first.
+        chosen: the remedy whose fine-tuned model is the result; None: none.
+        metric, chance, held_out, samples: what the scores are.
+        recipe: how it was fine-tuned.
+        stages: before, after the remedy, after fine-tuning.
+        steps, scores: held-out scores while fine-tuning.
+        stopped: why fine-tuning ended early.
+        gain, error: of the score over the model as it came, as a share of what is above chance, and
+            its paired standard error.
+        written: the file that was written; None if none was.
+        before, after: inspections of both.
+    """
+
+    outcome: Outcome
+    summary: str
+    plan: tuple[Planned, ...]
+    before: Inspection
+    after: Inspection | None = None
+    chosen: str | None = None
+    metric: str | None = None
+    chance: float | None = None
+    held_out: str | None = None
+    samples: int = 0
+    recipe: str | None = None
+    stages: tuple[Stage, ...] = ()
+    steps: tuple[int, ...] = ()
+    scores: tuple[float | None, ...] = ()
+    stopped: str | None = None
+    gain: float | None = None
+    error: float | None = None
+    written: str | None = None

@@ -1,0 +1,196 @@
+"""``gradscope fix`` end to end: what is repaired, what is written, and in which form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gradscope.cli.main import main
+
+SAMPLES = Path(__file__).parent.parent / "sample_models"
+sys.path.insert(0, str(SAMPLES))
+import build  # noqa: E402
+
+DATA = build.digits()
+DIGITS = ["--data", str(SAMPLES / "digits.npz"), "--val", str(SAMPLES / "digits_val.npz")]
+ARCH = """
+import torch
+from torch import nn
+def net():
+    layers = []
+    for i in range(3):
+        layers += [nn.Linear(64 if i == 0 else 32, 32), nn.Tanh()]
+    return nn.Sequential(*layers, nn.Linear(32, 10))
+"""
+
+
+def accuracy(module: nn.Module) -> float:
+    x, y = DATA.val
+    with torch.no_grad():
+        return float((module(x).argmax(dim=1) == y).double().mean())
+
+
+def run(capsys, *arguments: str) -> tuple[int, dict]:
+    status = main(["fix", *arguments, "--format", "json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("name", "band"),
+    [
+        ("saturated_tanh.pt", 0.96),
+        ("plateaued_tanh.pt", 0.87),
+        ("deep_tanh.pt", 0.87),
+        ("small_weights.pt", 0.87),
+        ("logistic.pt", 0.95),
+    ],
+)
+def test_repaired_and_loaded_by_plain_torch(tmp_path, capsys, name, band):
+    out = tmp_path / "fixed.pt"
+    status, report = run(capsys, str(SAMPLES / name), *DIGITS, "--out", str(out), "--epochs", "25")
+    assert (status, report["outcome"]) == (0, "improved")
+    found = accuracy(torch.load(out, weights_only=False))
+    assert found == pytest.approx(report["stages"][-1]["score"])
+    assert found >= band
+    assert report["verdict"]["before"] == "unhealthy"
+
+
+def test_raw_pixels_are_standardised_and_folded(tmp_path, capsys):
+    out = tmp_path / "fixed.pt"
+    raw = ["--data", str(SAMPLES / "digits_raw.npz"), "--val", str(SAMPLES / "digits_raw_val.npz")]
+    model = str(SAMPLES / "raw_pixels.pt")
+    status, report = run(capsys, model, *raw, "--out", str(out), "--epochs", "20")
+    assert status == 0
+    assert report["stages"][-1]["score"] >= 0.94
+    held = np.load(SAMPLES / "digits_raw_val.npz")
+    module = torch.load(out, weights_only=False)
+    right = module(torch.from_numpy(held["x"]).float()).argmax(dim=1).numpy() == held["y"]
+    assert right.mean() == pytest.approx(report["stages"][-1]["score"])
+
+
+@pytest.mark.parametrize("extra", [[], ["--no-finetune"]])
+def test_healthy_is_returned_bit_for_bit(tmp_path, capsys, extra):
+    out = tmp_path / "fixed.pt"
+    model = SAMPLES / "healthy_tanh.pt"
+    status, report = run(capsys, str(model), *DIGITS, "--out", str(out), *extra)
+    assert (status, report["outcome"]) == (0, "unchanged")
+    assert out.read_bytes() == model.read_bytes()
+
+
+def saturated_state() -> dict[str, torch.Tensor]:
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
+    return module.state_dict()
+
+
+def net(folder: Path) -> str:
+    path = folder / "net.py"
+    path.write_text(ARCH)
+    return f"{path}:net"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_nested_checkpoint_keeps_all_the_rest(tmp_path, capsys, legacy):
+    state = saturated_state()
+    whole = {
+        "epoch": 7,
+        "model": {f"module.{k}": v for k, v in state.items()},
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]},
+        "args": {"name": "run-1"},
+    }
+    path, out = tmp_path / "last.pt", tmp_path / "fixed.pt"
+    torch.save(whole, path, _use_new_zipfile_serialization=not legacy)
+    arch = ["--arch", net(tmp_path)]
+    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "15")
+    assert status == 0
+    found = torch.load(out)
+    assert list(found) == list(whole)
+    assert (found["epoch"], found["args"]) == (7, {"name": "run-1"})
+    assert torch.equal(found["optimizer"]["state"][0]["exp_avg"], torch.ones(3))
+    assert list(found["model"]) == list(whole["model"])
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
+    module.load_state_dict({k.removeprefix("module."): v for k, v in found["model"].items()})
+    assert accuracy(module) > 0.9
+
+
+def test_safetensors_keep_their_metadata(tmp_path, capsys):
+    path, out = tmp_path / "model.safetensors", tmp_path / "fixed.safetensors"
+    save_file(saturated_state(), path, metadata={"made": "by hand"})
+    arch = ["--arch", net(tmp_path)]
+    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "15")
+    assert status == 0
+    with safe_open(out, framework="pt") as archive:
+        assert archive.metadata() == {"made": "by hand"}
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
+    module.load_state_dict(load_file(out))
+    assert accuracy(module) > 0.9
+
+
+def test_a_plan_writes_nothing(tmp_path, capsys):
+    model = str(SAMPLES / "saturated_tanh.pt")
+    before = sorted(tmp_path.iterdir())
+    status, report = run(capsys, model, *DIGITS, "--plan")
+    assert (status, report["outcome"]) == (0, "planned")
+    assert [p["remedy"] for p in report["plan"]] == ["kappa", "restart"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_not_improved_writes_nothing(tmp_path, capsys):
+    """Labels that mean nothing: no repair can be better than guessing."""
+    random = np.random.default_rng(0)
+    held = np.load(SAMPLES / "digits.npz")
+    np.savez(tmp_path / "noise.npz", x=held["x"], y=random.permutation(held["y"]))
+    np.savez(tmp_path / "noise_val.npz", x=held["x"][:300], y=random.integers(0, 10, 300))
+    out = tmp_path / "fixed.pt"
+    status, report = run(
+        capsys, str(SAMPLES / "saturated_tanh.pt"), "--data", str(tmp_path / "noise.npz"),
+        "--val", str(tmp_path / "noise_val.npz"), "--out", str(out), "--epochs", "3",
+    )  # fmt: skip
+    assert (status, report["outcome"]) == (1, "not improved")
+    assert not out.exists()
+
+
+def test_same_seed_same_bytes(tmp_path, capsys):
+    outs = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    model = str(SAMPLES / "saturated_tanh.pt")
+    for out in outs:
+        run(capsys, model, *DIGITS, "--out", str(out), "--epochs", "3")
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+def test_frozen_parameters_stay(tmp_path, capsys):
+    out = tmp_path / "fixed.pt"
+    model = SAMPLES / "saturated_tanh.pt"
+    run(capsys, str(model), *DIGITS, "--out", str(out), "--epochs", "5", "--freeze", "0.*")
+    before, after = (torch.load(p, weights_only=False).state_dict() for p in (model, out))
+    assert torch.equal(before["0.weight"], after["0.weight"])
+    assert not torch.equal(before["2.weight"], after["2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*DIGITS], "--out: missing"),
+        (["--out", "{tmp}/f.pt"], "--data: missing"),
+        ([*DIGITS, "--out", "{tmp}/no/f.pt"], "does not exist"),
+        ([*DIGITS, "--out", "{model}"], "inputs are never modified"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--method", "magic"], "there is no remedy 'magic'"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--lr", "-1"], "no learning rate"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "*"], "no parameter left"),
+    ],
+)
+def test_bad_requests(tmp_path, capsys, arguments, said):
+    model = str(SAMPLES / "saturated_tanh.pt")
+    filled = [a.format(tmp=tmp_path, model=model) for a in arguments]
+    assert main(["fix", model, *filled]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "f.pt").exists()
