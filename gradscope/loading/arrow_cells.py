@@ -147,7 +147,7 @@ def numbers(array: pa.Array, field: Field, rows: Rows, path: str) -> np.ndarray:
     _no_nulls(inner, field, rows, math.prod(field.shape), path)
     if pa.types.is_decimal(inner.type):
         inner = inner.cast(pa.float64())
-    flat = np.asarray(inner.to_numpy(zero_copy_only=False))
+    flat = np.array(inner.to_numpy(zero_copy_only=False))  # a copy: Arrow's memory is read-only
     return flat.reshape(len(array), *field.shape)
 
 
