@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gradscope.config import DataSettings, FixSettings, Settings
+from gradscope.config import FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target, replace_atomic, write_atomic
 from gradscope.findings import Skipped
@@ -50,7 +50,7 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
     with _memory():
         progress.start("loading", None)
         model = load_model(settings.model, settings.load)
-        sample, validation = _samples(model, settings.data)
+        sample, validation = _samples(model, settings)
         progress.finish()
         return _examined(model, sample, validation, settings, progress)
 
@@ -97,7 +97,7 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
     progress = progress or Silent()
     with _memory():
         model = load_model(settings.model, settings.load)
-        sample, validation = _samples(model, settings.data)
+        sample, validation = _samples(model, settings)
         before = _examined(model, sample, validation, settings, progress)
         if model.module is None or sample is None:
             raise OptionError("a repair needs the model's architecture", where="--arch")
@@ -227,14 +227,15 @@ def check_outputs(settings: Settings) -> None:
         check_target(target, inputs=inputs, option="--save-gradients")
 
 
-def _samples(model: LoadedModel, settings: DataSettings) -> tuple[Sample | None, Sample | None]:
+def _samples(model: LoadedModel, settings: Settings) -> tuple[Sample | None, Sample | None]:
     """The data sample and the held-out one; neither where there is nothing to run them on."""
     from gradscope.loading import load_sample, load_validation
 
     if model.module is None:
         return None, None
-    sample = load_sample(model, settings)
-    return sample, load_validation(model, settings, sample)
+    data, loss = settings.data, settings.probe.loss
+    sample = load_sample(model, data, loss)
+    return sample, load_validation(model, data, sample, loss)
 
 
 @contextlib.contextmanager

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 
-from gradscope.model import Sample
 
+def hint_for(
+    module: torch.nn.Module, shapes: Iterable[tuple[int, ...]], *, labels: bool
+) -> str | None:
+    """Options for columns of numbers: images out of them, or one of them as the label.
 
-def hint_for(module: torch.nn.Module, sample: Sample) -> str | None:
-    """Options for columns of numbers: images out of them, or one of them as the label."""
-    flat = [shape[0] for shape in sample.inputs.values() if len(shape) == 1]
-    if sample.synthetic or len(flat) != 1:
+    Args:
+        module: which does not run on them.
+        shapes: of one sample's inputs.
+        labels: whether there are labels.
+    """
+    flat = [shape[0] for shape in shapes if len(shape) == 1]
+    if len(flat) != 1:
         return None
     layout = _image(module, flat[0])
     if layout is not None:
         return f"--input-shape {layout} makes images of the {flat[0]} columns."
-    if not sample.labels:
+    if not labels:
         return f"If one of the {flat[0]} columns is the label: --label-column NAME or NUMBER."
     return None
 

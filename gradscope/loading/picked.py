@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 
@@ -31,7 +31,15 @@ class Picked:
         self._keep = small or any(c.whole for c in columns)
         self._kept: dict[str, torch.Tensor] | None = None
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def first(self) -> dict[str, torch.Tensor]:
+        """The first batch."""
+        batches = iter(self)
+        try:
+            return next(batches)
+        finally:
+            batches.close()
+
+    def __iter__(self) -> Generator[dict[str, torch.Tensor], None, None]:
         if self._keep and self._kept is None:
             [self._kept] = self._read(len(self._rows))
         kept = self._kept

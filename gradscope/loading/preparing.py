@@ -10,10 +10,11 @@ import torch
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
-from gradscope.loading.binding import Bound, signature_of
+from gradscope.loading.binding import Bound
 from gradscope.loading.picked import Picked
 from gradscope.loading.rows import Column, Reader, Rows, Source
 from gradscope.loading.table import TableSource, few
+from gradscope.loading.wanted import Wanted
 from gradscope.model import Prepared, Scale
 
 _LOOKED_AT = 4096
@@ -66,7 +67,7 @@ class _ChangedReader(Reader):
         self._reader.close()
 
 
-def arranged(source: Source, module: torch.nn.Module, like: Prepared | None) -> Source:
+def arranged(source: Source, wanted: Wanted, like: Prepared | None) -> Source:
     """A table's columns as the model's inputs are, and its classes numbered as in ``--data``.
 
     Raises:
@@ -74,7 +75,7 @@ def arranged(source: Source, module: torch.nn.Module, like: Prepared | None) -> 
     """
     if not isinstance(source, TableSource):
         return source
-    table = source.arranged(signature_of(module)[1])
+    table = source.arranged(wanted.required)
     return table.with_classes(like.classes) if like is not None and like.classes else table
 
 
@@ -93,14 +94,15 @@ def label_of(source: Source, settings: DataSettings) -> str | None:
     return wanted
 
 
-def shaped(source: Source, module: torch.nn.Module, bound: Bound, settings: DataSettings) -> Source:
+def shaped(source: Source, wanted: Wanted, bound: Bound, settings: DataSettings) -> Source:
     """Samples in the shapes of ``--input-shape``.
 
     Raises:
         OptionError: there is no such input, or its samples have another number of elements.
     """
-    arrays = [*bound.args, *bound.kwargs.values()]
-    known = {n: n for n in arrays} | dict(zip(signature_of(module)[0], bound.args, strict=False))
+    arrays = bound.inputs
+    by_position = zip(wanted.names, bound.args, strict=False)
+    known = {n: n for n in arrays} | {k: n for k, n in by_position if n is not None}
     known |= dict(bound.kwargs) | {"": arrays[0]}
     changes, notes = {}, []
     for name, shape in settings.input_shape.items():

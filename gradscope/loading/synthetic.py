@@ -8,9 +8,10 @@ import torch
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
-from gradscope.loading.binding import model_dtype, signature_of
+from gradscope.loading.binding import model_dtype
 from gradscope.loading.trial import run_once
-from gradscope.model import Batch, Sample
+from gradscope.loading.wanted import signature_of
+from gradscope.model import Batch, LoadedModel, Sample
 
 SAMPLES = 64
 _STEPS = 16
@@ -18,17 +19,19 @@ _SIDES = (32, 28, 64, 224, 8, 128, 299)
 _ONE_D = (128, 1024, 16000)
 
 
-def synthesise(module: torch.nn.Module, settings: DataSettings) -> Sample:
+def synthesise(model: LoadedModel, settings: DataSettings) -> Sample:
     """Standard normal (or random integer) input, seeded.
 
     Raises:
         DataError: the shape cannot be found from the first layer.
         OptionError: ``--input-shape`` makes no sense.
     """
+    module = model.module
+    assert module is not None
     count = min(settings.samples or SAMPLES, SAMPLES)
     for inputs in _guesses(module, settings, count):
         batch = Batch(tuple(inputs.values()), {}, None, count, 0)
-        if run_once(module, batch) is None:
+        if run_once(module, batch).error is None:
             return _sample(inputs, count, settings)
     if settings.input_shape:
         what = "the model does not run on an input of the shape given"
@@ -47,7 +50,7 @@ def _guesses(
          if isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag)), None
     )  # fmt: skip
     if settings.input_shape:
-        names = signature_of(module)[1] or [""]
+        names = signature_of(module).required or [""]
         shapes = dict(settings.input_shape)
         ordered = [shapes.pop(n) for n in names if n in shapes] or []
         ordered = [*([shapes.pop("")] if "" in shapes else []), *ordered]

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from gradscope.errors import DataError
+from gradscope.loading.cutting import cut, mapped
 from gradscope.model import Batch
 from gradscope.snapshot import Snapshot
-
-
-def check_fits(module: torch.nn.Module, batch: Batch, where: str) -> None:
-    """Raises :class:`DataError` that names the layer and both shapes, unless the model runs.
-
-    The model's mode, buffers and random state are as before.
-    """
-    error = run_once(module, batch)
-    if error is not None:
-        failure, place = error
-        raise DataError(_explain(failure, place, batch), where=where, hint=_HINT) from failure
-
 
 _HINT = "Check --data against the model's input."
 
 
-def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | None:
-    """None if the first sample runs; else what was raised, and in which layer."""
+@dataclass(frozen=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        error: what the model raised; None if it ran.
+        place: in which layer.
+        output: shape of its first floating-point output, one sample first.
+    """
+
+    error: Exception | None = None
+    place: str = ""
+    output: tuple[int, ...] | None = None
+
+
+def explain(trial: Trial, batch: Batch, where: str, hint: str | None = None) -> DataError:
+    """The model does not run on a batch: names the layer and both shapes."""
+    assert trial.error is not None
+    shapes = [
+        f"{tuple(t.shape[1:])} {str(t.dtype).removeprefix('torch.')}"
+        for t in tree_leaves((batch.args, dict(batch.kwargs)))
+        if isinstance(t, torch.Tensor)
+    ]
+    first = str(trial.error).strip().split("\n")[0][:200]
+    what = (
+        f"the model does not run on it: a sample is {' and '.join(shapes)}; {trial.place}: "
+        f"{type(trial.error).__name__}: {first}"
+    )
+    return DataError(what, where=where, hint=hint or _HINT)
+
+
+def run_once(module: torch.nn.Module, batch: Batch, count: int = 1) -> Trial:
+    """The first samples forward. The model's mode, buffers and random state are as before.
+
+    Args:
+        module: to be run.
+        batch: has the samples.
+        count: how many of them.
+    """
     trail: list[tuple[str, torch.nn.Module, Any]] = []
 
     def enter(name: str) -> Any:
@@ -54,10 +82,11 @@ def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | N
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             module.eval()
-            module(*tree_map(_first, batch.args), **tree_map(_first, dict(batch.kwargs)))
-        return None
+            some = first_samples(batch, count)
+            output = module(*some.args, **some.kwargs)
+        return Trial(output=_shape(output))
     except Exception as error:  # any code may stand in a model's forward
-        return error, _place(trail)
+        return Trial(error, _place(trail))
     finally:
         for handle in handles:
             handle.remove()
@@ -66,9 +95,27 @@ def run_once(module: torch.nn.Module, batch: Batch) -> tuple[Exception, str] | N
         snapshot.restore()
 
 
-def _first(value: Any) -> Any:
-    is_batch = isinstance(value, torch.Tensor) and value.dim() > 0
-    return value[:1].clone() if is_batch else value
+def first_samples(batch: Batch, count: int) -> Batch:
+    """Copies of the first samples of a batch."""
+
+    def copied(value: Any) -> Any:
+        return value.clone() if isinstance(value, torch.Tensor) else value
+
+    tree = cut((batch.args, dict(batch.kwargs)), batch.size, 0, min(count, batch.size))
+    args, kwargs = mapped(copied, tree)
+    return Batch(args, kwargs, None, min(count, batch.size), batch.start)
+
+
+def _shape(output: Any) -> tuple[int, ...] | None:
+    return next((tuple(t.shape) for t in _tensors(output) if t.is_floating_point()), None)
+
+
+def _tensors(output: Any) -> Iterator[torch.Tensor]:
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dataclass_fields__"):
+            yield from _tensors(list(vars(leaf).values()))
 
 
 def _place(trail: list[tuple[str, torch.nn.Module, Any]]) -> str:
@@ -84,16 +131,3 @@ def _place(trail: list[tuple[str, torch.nn.Module, Any]]) -> str:
                    if isinstance(getattr(layer, k, None), int)), "")  # fmt: skip
     got = f" got {' and '.join(map(str, shapes))}" if shapes else " failed"
     return f"layer '{name}' ({type(layer).__name__}{wanted}){got}" if name else "the model"
-
-
-def _explain(error: Exception, place: str, batch: Batch) -> str:
-    shapes = [
-        f"{tuple(t.shape[1:])} {str(t.dtype).removeprefix('torch.')}"
-        for t in tree_leaves((batch.args, dict(batch.kwargs)))
-        if isinstance(t, torch.Tensor)
-    ]
-    first = str(error).strip().split("\n")[0][:200]
-    return (
-        f"the model does not run on it: a sample is {' and '.join(shapes)}; {place}: "
-        f"{type(error).__name__}: {first}"
-    )
