@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLES := sample_models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test golden clean
+.PHONY: help demo test golden docs-rules clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## examine three of the sample models
 	@for model in healthy_tanh saturated_tanh deep_tanh; do \
@@ -26,6 +26,9 @@ test: $(VENV)/.installed-dev  ## lint, types and tests
 
 golden: $(VENV)/.installed-dev  ## renew the golden files of the tests; read the diff
 	$(BIN)/python -m tests.renew_golden
+
+docs-rules: $(VENV)/.installed-dev  ## renew docs/rules from the rules
+	$(BIN)/python -m tests.renew_rule_pages
 
 clean:  ## remove what make and the tools made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Which of the ledger's three sources a loss of gradient comes from. Imports no torch.
+"""Which cause a loss of gradient or a saturated layer points to. Imports no torch.
 
 Used by the rules and by the diagnosis, so that both name the same cause.
 """
@@ -15,7 +15,14 @@ SATURATED_SITE = 0.70
 """Saturated share of a layer from which saturation is what makes its derivative small."""
 
 INPUT_RMS = 3.0
-"""Root mean square of an input's effect that points at the input and not at the weights."""
+"""Root mean square of an input above which its scale, and not only the weights', makes z large:
+with weights of the usual size it saturates 55 % of a tanh."""
+
+USUAL_RATIO = 2.0
+"""init_ratio up to which weights are of a usual size: no common initialisation gives more."""
+
+SKILL = 0.5
+"""Skill beyond two standard errors that shows that a model works."""
 
 
 ALONE = 3.0
@@ -64,6 +71,14 @@ def _cause(source: str, per_layer: float) -> Cause:
     return Cause.FLAT_SLOPE if source == "slope" else Cause.DEPTH_DERIVATIVE
 
 
+def works(measured: Measurements) -> bool:
+    """Whether labelled data show that the model does its task, whatever else was measured."""
+    skill = measured.skill
+    if skill is None or skill.value is None or skill.error is None:
+        return False
+    return skill.value - 2 * skill.error > SKILL
+
+
 def bounded_hidden(measured: Measurements) -> list[Site]:
     """Hidden activations that can saturate, in execution order."""
     hidden = (s for s in measured.sites if s.role is Role.HIDDEN)
@@ -76,18 +91,39 @@ def weights_feeding(measured: Measurements, site: Site) -> list[float]:
     return [r for r in (ratios.get(name) for name in site.parameters) if r is not None]
 
 
-def saturation_cause(measured: Measurements, site: Site) -> Cause | None:
-    """What makes z large at a saturated site: its weights, or the scale of what comes in.
+def is_entry(measured: Measurements, site: Site) -> bool:
+    """Whether the input reaches the site through the very first layer: the first activation in
+    execution order, and what shares its parameters (the gates of one cell)."""
+    first = next(iter(measured.sites), None)
+    if first is None:
+        return False
+    return first.id == site.id or bool(set(first.parameters) & set(site.parameters))
 
-    The input of a layer is at most 1 behind another bounded activation, so only the first layer
-    can meet large inputs; its weights are then of an ordinary size.
+
+def input_rms(measured: Measurements) -> float | None:
+    """Root mean square of the largest floating-point input; None where there is none."""
+    return max((i.rms for i in measured.inputs if i.rms is not None), default=None)
+
+
+def saturation_cause(measured: Measurements, site: Site) -> Cause | None:
+    """What makes z large at a site: its weights, or the scale of what comes in.
+
+    z is about init_ratio times the input's root mean square; with either of them at its usual size
+    (1) it would be as large as the other, so the larger one is the cause. Only the first layer can
+    meet large inputs: behind a bounded activation they are at most 1.
     """
-    ratios = weights_feeding(measured, site)
-    if not ratios or site.pre_activation_rms is None:
+    if site.pre_activation_rms is None:
         return None
-    largest = max(ratios)
-    first = next(iter(bounded_hidden(measured)), None)
-    incoming = site.pre_activation_rms / largest if largest else 0.0
-    if first is not None and first.id == site.id and largest < 3.0 and incoming > INPUT_RMS:
+    ratios = weights_feeding(measured, site)
+    largest = max(ratios, default=None)
+    incoming = input_rms(measured) if is_entry(measured, site) else None
+    if incoming is not None and incoming > max(INPUT_RMS, largest or 0.0):
         return Cause.LARGE_INPUTS
-    return Cause.LARGE_PARAMETERS if largest >= 2.0 else None
+    if largest is None:  # a norm's scale: a vector has no fan-in to compare with
+        return Cause.LARGE_PARAMETERS
+    return Cause.LARGE_PARAMETERS if largest >= USUAL_RATIO or _biased(site, largest) else None
+
+
+def _biased(site: Site, ratio: float) -> bool:
+    """z far larger than the weights can make it from activations of at most 1: large biases."""
+    return (site.pre_activation_rms or 0.0) > 3.0 * max(ratio, 1.0)

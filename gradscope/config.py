@@ -1,4 +1,4 @@
-"""What the user chose. Flags fill it; later a settings file will."""
+"""What the user chose: flags, and a settings file (``settings_file.py``)."""
 
 from __future__ import annotations
 
@@ -110,9 +110,17 @@ class FixSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that one run needs to know."""
+    """Everything that one run needs to know.
+
+    ``rules``: thresholds of rules, code or name -> threshold -> number, from a settings file, and
+    ``rules_from``, that file; ``limits``: the same from flags, which come first, as
+    ``GS101.total=-4``.
+    """
 
     model: str
     load: LoadSettings = field(default_factory=LoadSettings)
     data: DataSettings = field(default_factory=DataSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
+    rules: Mapping[str, object] = field(default_factory=dict)
+    rules_from: str | None = None
+    limits: tuple[str, ...] = ()

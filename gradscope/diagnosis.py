@@ -10,15 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gradscope.attribution import attenuation_causes, bounded_hidden, saturation_cause
+from gradscope.attribution import (
+    SKILL,
+    attenuation_causes,
+    bounded_hidden,
+    saturation_cause,
+    works,
+)
 from gradscope.config import Settings
 from gradscope.counterfactual import CLEAR, Outcome, outcome
 from gradscope.findings import Cause, Finding
 from gradscope.measurements import Measurements, Trial
 
-SKILL = 0.5
-"""Skill beyond two standard errors that acquits. Provisional: a plateaued network has some skill
-too (.1 to .3); only a trial against a repaired twin can tell in between."""
 SATURATED = 0.70
 ATTENUATED, WEAK = -3.0, -2.0
 COLLAPSED = 1e-6
@@ -145,7 +148,7 @@ def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
 
 
 def _judge_numbers(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
-    if _has_skill(m):
+    if works(m):
         assert m.skill is not None
         where = "held-out data" if m.skill.held_out else "this sample"
         summary = f"It works: skill {m.skill.value:.2f} on {where}."
@@ -214,13 +217,6 @@ def _first_layer_cause(m: Measurements) -> Cause | None:
     if first is None or (first.saturated_fraction or 0.0) <= SATURATED:
         return None
     return saturation_cause(m, first)
-
-
-def _has_skill(m: Measurements) -> bool:
-    skill = m.skill
-    if skill is None or skill.value is None or skill.error is None:
-        return False
-    return skill.value - 2 * skill.error > SKILL
 
 
 def _evidence(m: Measurements) -> tuple[Evidence, ...]:

@@ -19,6 +19,11 @@ class Severity(StrEnum):
         """0 for information, 2 for an error."""
         return {"information": 0, "warning": 1, "error": 2}[self.value]
 
+    @property
+    def milder(self) -> Severity:
+        """One step down; information stays."""
+        return Severity.WARNING if self is Severity.ERROR else Severity.INFORMATION
+
 
 class Cause(StrEnum):
     """Why a model's gradient is lost; the names of the JSON report's ``causes``."""
@@ -49,7 +54,8 @@ class Finding:
         value: the number that was compared, or None where the rule has none.
         threshold: what it was compared with.
         cause: the cause that the finding supports, if any.
-        remedies: names of remedies or commands that help.
+        remedies: commands that help, each as it can be pasted.
+        advice: what to do about it in the code that trains the model.
     """
 
     code: str
@@ -61,6 +67,7 @@ class Finding:
     threshold: float | None = None
     cause: Cause | None = None
     remedies: tuple[str, ...] = ()
+    advice: str = ""
 
     @property
     def fingerprint(self) -> str:

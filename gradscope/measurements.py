@@ -72,6 +72,22 @@ class GradientStats:
 
 
 @dataclass(frozen=True)
+class Outlier:
+    """A weight, or all weights of one unit, far larger than the rest of the tensor.
+
+    Attributes:
+        place: index as torch takes it: ``[17, 3]`` one element, ``[17, :]`` a unit.
+        value: of the element; root mean square of a unit.
+        score: robust z: |value| / (1.4826 x median of |w|) for an element; over the median of all
+            units' root mean squares for a unit.
+    """
+
+    place: str
+    value: float
+    score: float
+
+
+@dataclass(frozen=True)
 class WeightStats:
     """Magnitudes of one parameter's values.
 
@@ -85,6 +101,8 @@ class WeightStats:
         init_ratio: rms over gain / sqrt(fan_in), gain sqrt(2) before ReLU-like activations, else 1.
         zero_fraction: share of elements that are exactly 0.
         nonfinite_fraction: share of elements that are NaN or infinite.
+        outliers: the largest elements and the largest units, four of each at most, by score; the
+            median of more than 262,144 elements is that of evenly spread ones.
     """
 
     state: State
@@ -95,6 +113,7 @@ class WeightStats:
     init_ratio: float | None = None
     zero_fraction: float | None = None
     nonfinite_fraction: float | None = None
+    outliers: tuple[Outlier, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,7 @@ class Parameter:
         gradient: of the loss-free probe; None if no gradient was measured at all.
         loss_gradient: of the loss; None without labels.
         grad_to_weight_ratio: loss_gradient.norm (else gradient.norm) over the weight's norm.
+        used: whether an operation of the forward pass took it; None if it did not run.
     """
 
     name: str
@@ -128,6 +148,7 @@ class Parameter:
     gradient: GradientStats | None = None
     loss_gradient: GradientStats | None = None
     grad_to_weight_ratio: float | None = None
+    used: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +215,12 @@ class Site:
             the output; None where no gradient arrived.
         gradient_state: value, zero, nonfinite or no-path of dL/dz.
         time: per call, for sites that run more than once in one pass (at most 256 steps).
+        shrink: the least alpha >= 1 for which the mean of phi'(z / alpha) / phi'_0 is 0.8 or more:
+            by how much its pre-activations are too large. Read from a histogram of |z|, to 2 %;
+            None if it cannot saturate.
+        output_gain_median: like ``output_gain``, but log10 of the median over samples and draws of
+            |dL/dz|; None where it is 0 or samples cannot be told apart.
+        silent_fraction: share of samples and draws for which dL/dz is exactly 0.
     """
 
     id: str
@@ -215,6 +242,9 @@ class Site:
     output_gain: float | None
     gradient_state: State
     time: tuple[TimeStep, ...] = ()
+    shrink: float | None = None
+    output_gain_median: float | None = None
+    silent_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +310,7 @@ class TimeLedger:
             the first, per step.
         total: log10 RMS gain, first step over the step with the largest gradient.
         output_at: steps whose gradient was compared (first, largest).
+        growth: log10 RMS gain, the step with the largest gradient over the last that has one.
     """
 
     site: str
@@ -287,6 +318,7 @@ class TimeLedger:
     decades_per_step: float | None
     total: float | None
     output_at: tuple[int, int]
+    growth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -482,6 +514,54 @@ class SampleInfo:
 
 
 @dataclass(frozen=True)
+class Feature:
+    """One column, or channel, of an input over all samples and positions."""
+
+    index: int
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True)
+class InputStats:
+    """Scale of one floating-point input as it enters the model.
+
+    Attributes:
+        name: of the input.
+        features: size of its feature axis: channels of images, else the last axis.
+        rms: root mean square of its finite elements.
+        mean: of these.
+        typical_rms: median over features of each one's root mean square.
+        nonfinite_fraction: share of elements that are NaN or infinite.
+        largest: the features of the largest root mean square, largest first, at most 32; mean and
+            sd are None for one that holds a value that is not finite.
+    """
+
+    name: str
+    features: int
+    rms: float | None
+    mean: float | None
+    typical_rms: float | None
+    nonfinite_fraction: float
+    largest: tuple[Feature, ...] = ()
+
+
+@dataclass(frozen=True)
+class FirstNonfinite:
+    """The first operation whose result is not finite although all that it was given is.
+
+    Attributes:
+        operation: as torch calls it, e.g. ``log``.
+        after: the last parameter used before it; "" if none was.
+        backward: whether it stands in the backward pass.
+    """
+
+    operation: str
+    after: str
+    backward: bool
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """How it was measured."""
 
@@ -515,6 +595,8 @@ class Measurements:
     skill: Skill | None = None
     trial: Trial | None = None
     skipped: tuple[Skipped, ...] = ()
+    inputs: tuple[InputStats, ...] = ()
+    first_nonfinite: FirstNonfinite | None = None
 
     @property
     def ledger(self) -> Ledger | None:

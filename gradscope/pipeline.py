@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gradscope.commandline import command_for
 from gradscope.config import FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target, replace_atomic, write_atomic
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gradscope.measurements import Measurements
     from gradscope.model import LoadedModel, Sample
     from gradscope.repair import Treated
+    from gradscope.rules import Limits
     from gradscope.treatment import Planned, Treatment
 
 
@@ -43,6 +45,7 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     check_outputs(settings)
+    _limits(settings)
     from gradscope.loading import load_model
 
     _check_device(settings.probe.device)
@@ -68,10 +71,13 @@ def _examined(
 
     seed, size = settings.data.seed, settings.data.batch_size
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
-    findings = run_rules(measurements)
+    limits = _limits(settings)
+    command = command_for(replace(settings, probe=replace(settings.probe, trial=0)))
+    findings = run_rules(measurements, limits, command)
     if settings.probe.trial and model.module is not None and sample is not None:
         causes = diagnose(measurements, findings).causes
         measurements = _tried(model, sample, validation, measurements, causes, settings, progress)
+        findings = run_rules(measurements, limits, command)
     return Inspection(measurements, findings, diagnose(measurements, findings), settings)
 
 
@@ -217,6 +223,14 @@ def _tried(
     if isinstance(trial, Skipped):
         return replace(measurements, skipped=(*measurements.skipped, trial))
     return replace(measurements, trial=trial)
+
+
+def _limits(settings: Settings) -> Limits:
+    """Thresholds from the settings file, and over them those from flags."""
+    from gradscope.rules import check_limits, joined, parse_limit
+
+    file = check_limits(settings.rules, settings.rules_from or "rules")
+    return joined([file, *(parse_limit(text, "--limit") for text in settings.limits)])
 
 
 def check_outputs(settings: Settings) -> None:

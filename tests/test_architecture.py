@@ -30,17 +30,22 @@ MAY_IMPORT = {
     "files": {"errors"},
     "usercode": {"errors"},
     "attribution": DATA,
+    "commandline": DATA,
+    "places": DATA,
+    "settings_file": DATA,
     "counterfactual": DATA,
     "diagnosis": DATA | {"attribution", "counterfactual"},
     "loading": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
-    "rules": DATA | {"attribution"},
-    "report": DATA | {"diagnosis", "counterfactual", "treatment"},
+    "rules": DATA | {"attribution", "places"},
+    "report": DATA | {"diagnosis", "counterfactual", "treatment", "commandline"},
     "pipeline": DATA
-    | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"},
-    "cli": DATA | {"pipeline", "report", "files", "diagnosis", "treatment"},
+    | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
+    | {"commandline"},
+    "cli": DATA
+    | {"pipeline", "report", "files", "diagnosis", "treatment", "settings_file", "rules"},
 }
 
 # What only some may import, at the top or inside a function.

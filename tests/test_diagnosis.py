@@ -8,7 +8,7 @@ import pytest
 
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.findings import Cause
-from gradscope.measurements import LedgerEntry, Measurements, Role, SampleInfo, Skill
+from gradscope.measurements import InputStats, LedgerEntry, Measurements, Role, SampleInfo, Skill
 from gradscope.rules import run_rules
 from gradscope.rules.examples import measured, parameter, site
 from tests.report.examples import EXAMPLES
@@ -23,6 +23,9 @@ def attenuated(total: float, weight: float, slope: float, activation: float, n: 
     m = measured(site("0/tanh"), total=total, entries=(entry,) * n)
     ledger = replace(m.heads[0].ledger, weight=weight, slope=slope, activation=activation)
     return replace(m, heads=(replace(m.heads[0], ledger=ledger),))
+
+
+LARGE_INPUT = InputStats("x", 8, 100.0, 0.0, 100.0, 0.0)
 
 
 def saturated(rms: float = 30.0, ratio: float = 20.0, **given) -> Measurements:
@@ -72,7 +75,8 @@ CASES = {
         saturated(), Verdict.UNDETERMINED, (Cause.LARGE_PARAMETERS,)
     ),
     "saturated by inputs": (
-        saturated(ratio=1.0, skill=skill(-0.1)), Verdict.UNHEALTHY, (Cause.LARGE_INPUTS,)
+        saturated(ratio=1.0, skill=skill(-0.1), inputs=(LARGE_INPUT,)), Verdict.UNHEALTHY,
+        (Cause.LARGE_INPUTS,),
     ),
     "saturated and skilled": (saturated(skill=skill(0.9)), Verdict.HEALTHY, ()),
     "collapsed": (collapsed(), Verdict.UNHEALTHY, (Cause.FORWARD_COLLAPSE,)),

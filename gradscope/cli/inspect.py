@@ -22,6 +22,7 @@ from gradscope.cli.status import exit_status
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.files import check_target
+from gradscope.settings_file import find_settings
 
 _MODEL, _DATA, _PROBE, _REPORT = "Model", "Data", "Measuring", "Report"
 
@@ -200,6 +201,15 @@ def inspect(
             rich_help_panel=_REPORT,
         ),
     ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CODE.NAME=NUMBER",
+            help="Another threshold of a rule, e.g. GS101.total=-4; before those of "
+            "[tool.gradscope.rules] in pyproject.toml. Repeatable; 'gradscope rule' lists them.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     all_layers: Annotated[
         bool,
         typer.Option(
@@ -216,6 +226,7 @@ def inspect(
     ] = FailOn.NEVER,
 ) -> int:
     """Examine a saved model: where its gradient goes, why, whether it matters, and what now."""
+    file = find_settings()
     settings = Settings(
         model=model,
         load=LoadSettings(
@@ -244,6 +255,9 @@ def inspect(
             outputs=tuple(output or ()),
             trial=trial,
         ),
+        rules=file.rules,
+        rules_from=file.path,
+        limits=tuple(limit or ()),
     )
     if arch_args is not None and arch is None:
         raise OptionError("means nothing without --arch", where="--arch-args")

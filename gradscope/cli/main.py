@@ -17,6 +17,7 @@ from gradscope.cli import status
 from gradscope.cli.fix import fix
 from gradscope.cli.inspect import inspect
 from gradscope.cli.output import DEBUG
+from gradscope.cli.rule import rule
 from gradscope.errors import GradscopeError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(fix)
+app.command()(rule)
 
 
 def _version(wanted: bool) -> None:

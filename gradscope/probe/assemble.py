@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import torch
 
@@ -24,7 +24,8 @@ from gradscope.measurements import (
 from gradscope.probe.activations import RELU_LIKE
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.kinds import class_name
-from gradscope.probe.ledger import Trace, compile_ledger, log_rms, time_ledger
+from gradscope.probe.ledger import Trace, compile_ledger, log_median, log_rms, time_ledger
+from gradscope.probe.magnitudes import shrink
 from gradscope.probe.stats import ForwardStats
 from gradscope.probe.subject import Names
 from gradscope.probe.sweep import SiteSums, Sums
@@ -65,7 +66,21 @@ def _site(name: str, s: SiteSums) -> Site:
         output_gain=gain,
         gradient_state=state,
         time=_time(s),
+        shrink=None if forward.magnitudes is None else shrink(forward.magnitudes, info.kind),
+        output_gain_median=_median_gain(s),
+        silent_fraction=_silent(s),
     )
+
+
+def _median_gain(s: SiteSums) -> float | None:
+    """None where samples cannot be told apart: one number would be no distribution."""
+    squares = s.squares.whole()
+    return log_median(0.5 * torch.log10(squares)) if len(squares) > 1 else None
+
+
+def _silent(s: SiteSums) -> float | None:
+    squares = s.squares.whole()
+    return float((squares == 0).double().mean()) if len(squares) > 1 else None
 
 
 def _finite(value: float | None) -> float | None:
@@ -182,8 +197,9 @@ def parameters(
     trainable: Mapping[str, bool],
     gradients: Mapping[str, GradientStats] | None,
     losses: Mapping[str, GradientStats] | None,
+    used: Set[str] | None = None,
 ) -> tuple[Parameter, ...]:
-    """All parameters with their magnitudes."""
+    """All parameters with their magnitudes; ``used``: those that the forward pass took."""
     relu_fed = {p for s in found_sites if s.kind in RELU_LIKE for p in s.parameters}
     result = []
     for name, tensor in names.tensors.items():
@@ -206,6 +222,7 @@ def parameters(
                 gradient=probe,
                 loss_gradient=loss,
                 grad_to_weight_ratio=_ratio(loss or probe, weight, tensor.numel()),
+                used=None if used is None else name in used,
             )
         )
     return tuple(result)

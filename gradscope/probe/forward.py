@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ class ForwardPass:
         leaves: the input tensors that gradients could flow to.
         output: what the model returned.
         skipped: outputs that no cotangent can enter.
+        storages: addresses of all that operations took, if nothing was measured.
     """
 
     records: Sequence[Record]
@@ -60,6 +61,7 @@ class ForwardPass:
     leaves: Sequence[torch.Tensor]
     output: Any
     skipped: Sequence[Skipped]
+    storages: Set[int] = frozenset()
 
     @property
     def sites(self) -> list[SiteInfo]:
@@ -114,8 +116,9 @@ def run_forward(
     kinds = {node: records[i].kind for node, i in record_of.items()}
     structure = _structure(graph, kinds, roots, subject.names, known)
     return ForwardPass(
-        records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped
-    )
+        records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped,
+        tap.storages,
+    )  # fmt: skip
 
 
 def _structure(

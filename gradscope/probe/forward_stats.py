@@ -12,6 +12,7 @@ import torch
 
 from gradscope.probe.activations import Call
 from gradscope.probe.layout import BatchLayout
+from gradscope.probe.magnitudes import count_magnitudes
 from gradscope.probe.stats import ForwardStats, Moments
 
 MAX_MOMENTS = 2048
@@ -33,6 +34,7 @@ class InputStats:
     relative: torch.Tensor | None
     square: torch.Tensor
     nonfinite: torch.Tensor
+    magnitudes: torch.Tensor | None = None
 
 
 def of_inputs(call: Call, z: torch.Tensor, unit_axis: int) -> InputStats:
@@ -57,8 +59,9 @@ def of_inputs(call: Call, z: torch.Tensor, unit_axis: int) -> InputStats:
     per_unit = numel // max(z.shape[unit_axis], 1)
     nonfinite = _nonfinite(z, square)
     return InputStats(
-        len(z), numel, per_unit, counts.saturated, counts.off, relative, square, nonfinite
-    )
+        len(z), numel, per_unit, counts.saturated, counts.off, relative, square, nonfinite,
+        counts.magnitudes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,17 @@ class _Counts:
     saturated: torch.Tensor | None
     off: torch.Tensor | None
     relative: torch.Tensor | None
+    magnitudes: torch.Tensor | None = None
 
     @classmethod
     def of(cls, call: Call, z: torch.Tensor, unit_axis: int) -> _Counts:
         kind, attributes = call.kind, call.attributes
-        saturated = off = relative = None
+        saturated = off = relative = magnitudes = None
         scratch = torch.empty_like(z)  # 1 where true: sums of floats run on all lanes
         if kind.edge is not None:
             centred = z - kind.centre(attributes) if kind.centre is not None else z
             torch.abs(centred, out=scratch)
+            magnitudes = count_magnitudes(scratch, kind.edge(attributes))
             torch.ge(scratch, kind.edge(attributes), out=scratch)
             saturated = _per_unit(scratch, unit_axis)
         if kind.zeroes:
@@ -84,13 +89,14 @@ class _Counts:
             off = _per_unit(torch.le(z, zero_from, out=scratch), unit_axis)
         if kind.relative is not None and kind.name != "relu":
             relative = kind.relative(z, attributes).flatten(1).sum(dim=1, dtype=torch.float64)
-        return cls(saturated, off, relative)
+        return cls(saturated, off, relative, magnitudes)
 
     def plus(self, other: _Counts) -> _Counts:
         return _Counts(
             _sum(self.saturated, other.saturated),
             _sum(self.off, other.off),
             _sum(self.relative, other.relative),
+            _sum(self.magnitudes, other.magnitudes),
         )
 
 
@@ -125,6 +131,7 @@ def with_outputs(
             squares[i],
             inputs.nonfinite[i],
             () if moments is None else (moments[i],),
+            None if inputs.magnitudes is None else inputs.magnitudes[i],
         )
         for i in range(inputs.calls)
     ]

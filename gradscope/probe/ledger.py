@@ -264,7 +264,8 @@ def time_ledger(site: str, squares: Sequence[torch.Tensor]) -> TimeLedger | None
     first = rms[0]
     total = 0.5 * math.log10(first / largest) if first > 0 and math.isfinite(first) else None
     slope = _slope([(i, 0.5 * math.log10(r)) for i, r in known if i <= peak])
-    return TimeLedger(site, len(rms), slope, total, (0, peak))
+    growth = 0.5 * math.log10(largest / known[-1][1])
+    return TimeLedger(site, len(rms), slope, total, (0, peak), growth)
 
 
 def _slope(points: Sequence[tuple[int, float]]) -> float | None:

@@ -22,7 +22,9 @@ from gradscope.measurements import (
 from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
 from gradscope.probe.calibrate import calibrate, coupling
+from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
+from gradscope.probe.inputs import compute as compute_inputs
 from gradscope.probe.kinds import class_name
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
@@ -78,8 +80,10 @@ def measure(
     found_sites = assemble.sites(sums)
     heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
     skipped += [*probed.skipped, *notes]
-    found = assemble.parameters(names, owners, found_sites, trainable, probed.statistics, losses)
-    return Measurements(
+    found = assemble.parameters(
+        names, owners, found_sites, trainable, probed.statistics, losses, probed.used()
+    )
+    result = Measurements(
         model=_model_info(model, names, trainable),
         sample=_sample_info(sample, validation, sums.samples),
         run=RunInfo(
@@ -100,7 +104,14 @@ def measure(
         parameters=found,
         skill=skill,
         skipped=(*_missing(model), *skipped),
+        inputs=compute_inputs(sums.inputs, list(sample.inputs)),
     )
+    if not is_nonfinite(result):
+        return result
+    with untouched(module):
+        set_mode(module, settings.mode)
+        require_gradients(module)
+        return replace(result, first_nonfinite=find_first(subject, sample))
 
 
 @dataclass
@@ -178,6 +189,12 @@ class _Probed:
     def squash(self) -> str | None:
         """What the first head's cotangent entered before."""
         return self.first.heads[0].entered_before
+
+    def used(self) -> set[str]:
+        """Names of the parameters that an operation of the forward pass took."""
+        tensors = self.subject.names.tensors.items()
+        taken = self.first.storages
+        return {name for name, t in tensors if t.untyped_storage().data_ptr() in taken}
 
     def batch_axes(self) -> list[int | None]:
         """Batch axis of each head."""

@@ -70,6 +70,7 @@ class ForwardStats:
         relative: sum of relative derivatives; None where undefined.
         pre_square, out_square: sums of squares of z and of the output.
         nonfinite: elements of z that are NaN or infinite.
+        magnitudes: counts of |z| by :mod:`gradscope.probe.magnitudes`; None where undefined.
         moments: of the output over samples.
     """
 
@@ -82,6 +83,7 @@ class ForwardStats:
     out_square: torch.Tensor | None = None
     nonfinite: torch.Tensor | None = None
     moments: tuple[Moments, ...] = field(default_factory=tuple)
+    magnitudes: torch.Tensor | None = None
 
     def merge(self, other: ForwardStats) -> ForwardStats:
         """Both together; units must agree."""
@@ -99,6 +101,7 @@ class ForwardStats:
             _add(self.out_square, other.out_square),
             _add(self.nonfinite, other.nonfinite),
             merge_moments(self.moments, other.moments),
+            _add(self.magnitudes, other.magnitudes),
         )
 
     @classmethod
@@ -116,6 +119,7 @@ class ForwardStats:
             _total([c.out_square for c in calls]),
             _total([c.nonfinite for c in calls]),
             tuple(m for c in calls for m in c.moments),
+            _total([c.magnitudes for c in calls]),
         )
 
     def variance_ratio(self) -> float | None:

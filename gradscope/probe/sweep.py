@@ -15,11 +15,12 @@ from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
 from gradscope.probe.forward import ForwardPass, run_forward
 from gradscope.probe.graph import SHAPE_OPS
+from gradscope.probe.inputs import InputSums, add_batch
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
-from gradscope.probe.stats import ForwardStats
+from gradscope.probe.stats import ForwardStats, PerSample
 from gradscope.probe.subject import Subject
 from gradscope.progress import Progress
 
@@ -34,6 +35,7 @@ class SiteSums:
         calls: per call, forward statistics.
         energy: per call, sums over samples and draws: |dL/dz|^2 and how many.
         count: samples times draws.
+        squares: per sample and draw, |dL/dz|^2 over all calls; empty where samples are coupled.
         loops: later calls depend on earlier ones.
     """
 
@@ -43,6 +45,7 @@ class SiteSums:
     energy: list[float] = field(default_factory=list)
     reached: bool = False
     count: int = 0
+    squares: PerSample = field(default_factory=PerSample)
     loops: bool = False
 
 
@@ -56,6 +59,7 @@ class Sums:
         lost: names of activations that no gradient comes through, with how often.
         shapes: per head, of the first batch's output.
         samples: samples seen.
+        inputs: what entered, by position.
         passes: (forward, backward).
     """
 
@@ -64,6 +68,7 @@ class Sums:
     lost: dict[str, int] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     samples: int = 0
+    inputs: dict[int, InputSums] = field(default_factory=dict)
     forward_passes: int = 0
     backward_passes: int = 0
 
@@ -75,6 +80,7 @@ class Sums:
                 pairs = zip(site.energy, twin.energy, strict=False)
                 site.energy = [a + b for a, b in pairs]
                 site.count += twin.count
+                site.squares = site.squares.joined(twin.squares)
         pairs_of = zip(self.traces, other.traces, strict=False)
         self.traces = [a.joined(b) for a, b in pairs_of]
         self.forward_passes += other.forward_passes
@@ -126,6 +132,8 @@ class Sweep:
         sums.shapes = sums.shapes or [tuple(head.shape) for head in run.heads]
         sums.samples += batch.size
         sums.forward_passes += 1
+        channels = bool(run.sites) and run.sites[0].unit_axis != -1
+        add_batch(sums.inputs, batch, channels=channels)
         plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]
         listeners = [self._backward(run, plans, head, batch) for head in range(len(run.heads))]
         self._gather_sites(run, listeners)
@@ -201,7 +209,7 @@ class Sweep:
         for site in run.sites:
             mine = self.sums.sites.setdefault(site.id, SiteSums(site))
             mine.loops = mine.loops or site.id in loops
-            count = 0
+            count, over_calls = 0, None
             for i, call in enumerate(site.calls):
                 stats = run.records[run.record_of[call.node]].stats
                 _put(mine.calls, i, stats, ForwardStats.merge)
@@ -210,10 +218,13 @@ class Sweep:
                     mine.reached = True
                     squares = arrived.whole()
                     count = squares.numel()
+                    over_calls = squares if over_calls is None else over_calls + squares
                     _put(mine.energy, i, float(squares.sum()), lambda a, b: a + b)
                 elif len(mine.energy) <= i:
                     mine.energy.append(0.0)
             mine.count += count
+            if over_calls is not None and not self._axes.coupled:
+                mine.squares = mine.squares.merge(PerSample((over_calls,)))
             every = [run.records[run.record_of[call.node]].stats for call in site.calls]
             mine.forward = mine.forward.merge(ForwardStats.over_calls(every))
         for index in run.lost:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, Call, Kind
 from gradscope.probe.forward_stats import of_inputs, with_outputs
@@ -85,11 +86,15 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._plan, self._samples, self._measure = plan, samples, measure
         self._softsign: list[tuple[str, int, torch.Tensor]] = []
         self._waiting: dict[Any, _Group] = {}
+        self.storages: set[int] = set()
+        """Addresses of all that operations took, if nothing is measured."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not self._measure:
+            self._note(args, kwargs)
         packet = func.overloadpacket
         describe = OPERATIONS.get(packet)
         if describe is None:
@@ -109,6 +114,11 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = result[0] if isinstance(result, tuple) else result
         self._append(call, args[0], output, take)
         return result
+
+    def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+                self.storages.add(value.untyped_storage().data_ptr())
 
     def _step_softsign(self, packet: Any, args: tuple[Any, ...], result: Any) -> None:
         """z / (1 + |z|) is three operations: abs, add, div on the same z."""

@@ -8,6 +8,7 @@ import torch
 
 from gradscope.measurements import GradientStats, State, WeightStats
 from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram
+from gradscope.probe.outliers import outliers
 
 SPECTRAL_TOLERANCE = 1e-6
 _MAX_STEPS = 80
@@ -114,6 +115,7 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         init_ratio=rms * math.sqrt(fan_in) / gain if fan_in else None,
         zero_fraction=zero / n,
         nonfinite_fraction=bad / n,
+        outliers=outliers(_real(weight)) if not bad and zero < n else (),
     )
 
 

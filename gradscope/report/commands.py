@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 
-from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
+from gradscope.commandline import command_for
+from gradscope.config import DataSettings, LoadSettings, Settings
 from gradscope.diagnosis import Inspection
 from gradscope.measurements import Measurements
 
@@ -39,50 +38,8 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
     return found
 
 
-def command_for(settings: Settings) -> str:
-    """The command that makes a report with these settings."""
-    return " ".join(["gradscope", "inspect", shlex.quote(settings.model), *_options(settings)])
-
-
 def _settings_of(m: Measurements) -> Settings:
     """As far as measurements tell."""
     arch = m.model.format.partition(" + ")[2].partition(",")[0] or None
     data = DataSettings(m.sample.path, m.sample.validation)
     return Settings(m.model.path, LoadSettings(arch), data)
-
-
-def _options(settings: Settings) -> Iterator[str]:
-    """Those that are not at their defaults, and change what is examined."""
-    load, data, probe = settings.load, settings.data, settings.probe
-    yield from _option("--arch", load.arch)
-    yield from _option("--arch-args", json.dumps(dict(load.arch_args)) if load.arch_args else None)
-    for name in load.allow:
-        yield from _option("--allow", name)
-    if load.trust_model:
-        yield "--trust-model"
-    yield from _option("--key", load.key)
-    yield from _option("--data", data.data)
-    yield from _option("--val", data.val)
-    yield from _option("--label-column", data.label_column)
-    if data.standardise:
-        yield "--standardise"
-    for name, shape in data.input_shape.items():
-        size = "x".join(map(str, shape))
-        yield from _option("--input-shape", f"{name}={size}" if name else size)
-    samples = "all" if data.samples is None else str(data.samples)
-    yield from _option("--samples", samples, str(DataSettings.samples))
-    yield from _option("--batch-size", str(data.batch_size), str(DataSettings.batch_size))
-    yield from _option("--seed", str(data.seed), str(DataSettings.seed))
-    for name in probe.outputs:
-        yield from _option("--output", name)
-    yield from _option("--loss", probe.loss, ProbeSettings.loss)
-    yield from _option("--draws", str(probe.draws), str(ProbeSettings.draws))
-    yield from _option("--trial", str(probe.trial), "0")
-    yield from _option("--mode", probe.mode, ProbeSettings.mode)
-    yield from _option("--device", probe.device, ProbeSettings.device)
-
-
-def _option(name: str, value: str | None, default: str | None = None) -> Iterator[str]:
-    if value != default:
-        yield name
-        yield shlex.quote(str(value))

@@ -46,11 +46,13 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "skill": plain(m.skill),
         "trial": plain(m.trial),
         "run": plain(m.run),
+        "inputs": plain(m.inputs),
         "outputs": [_head(plain(h), h.ledger) for h in m.heads],
         "ledger": _ledger(m.ledger),
         "layers": plain(m.layers),
         "activations": plain(m.sites),
         "parameters": plain(m.parameters),
+        "first_nonfinite": plain(m.first_nonfinite),
         "findings": [_finding(f) for f in inspection.findings],
         "skipped": plain(m.skipped),
     }

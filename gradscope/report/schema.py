@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from gradscope.diagnosis import Evidence, Verdict
 from gradscope.findings import Cause, Finding, Skipped
 from gradscope.measurements import (
+    FirstNonfinite,
     Head,
+    InputStats,
     Layer,
     Ledger,
     ModelInfo,
@@ -31,9 +33,13 @@ from gradscope.report.json_ import SCHEMA
 _NULL = {"type": "null"}
 
 
-def report_schema() -> dict[str, Any]:
-    """JSON Schema 2020-12; strict: nothing missing, nothing more."""
-    builder = _Builder()
+def report_schema(codes: Sequence[str]) -> dict[str, Any]:
+    """JSON Schema 2020-12; strict: nothing missing, nothing more.
+
+    Args:
+        codes: of all rules.
+    """
+    builder = _Builder(codes)
     text = {"type": "string"}
     properties: dict[str, Any] = {
         "schema": {"const": SCHEMA},
@@ -49,11 +55,13 @@ def report_schema() -> dict[str, Any]:
         "skill": {"anyOf": [builder.of(Skill), _NULL]},
         "trial": {"anyOf": [builder.of(Trial), _NULL]},
         "run": builder.of(RunInfo),
+        "inputs": {"type": "array", "items": builder.of(InputStats)},
         "outputs": {"type": "array", "items": builder.of(Head)},
         "ledger": {"anyOf": [builder.of(Ledger), _NULL]},
         "layers": {"type": "array", "items": builder.of(Layer)},
         "activations": {"type": "array", "items": builder.of(Site)},
         "parameters": {"type": "array", "items": builder.of(Parameter)},
+        "first_nonfinite": {"anyOf": [builder.of(FirstNonfinite), _NULL]},
         "findings": {"type": "array", "items": builder.of(Finding)},
         "skipped": {"type": "array", "items": builder.of(Skipped)},
     }
@@ -78,8 +86,9 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 class _Builder:
     """Collects one definition a dataclass."""
 
-    def __init__(self) -> None:
+    def __init__(self, codes: Sequence[str]) -> None:
         self.definitions: dict[str, Any] = {}
+        self._codes = list(codes)
 
     def of(self, kind: Any) -> dict[str, Any]:
         """Schema of a type as it stands in an annotation."""
@@ -98,7 +107,7 @@ class _Builder:
         return _NULL if kind is type(None) else {"type": names[kind]}
 
     def _item(self, kind: Any) -> dict[str, Any]:
-        """Inside an array a number that is not finite is null too."""
+        """A number that is not finite is null, also where none should be."""
         return self.of(float | None) if kind is float else self.of(kind)
 
     def _tuple(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
@@ -113,10 +122,11 @@ class _Builder:
         if name not in self.definitions:
             self.definitions[name] = {}  # a placeholder, against endless recursion
             hints = typing.get_type_hints(kind)
-            fields = {f.name: self.of(hints[f.name]) for f in dataclasses.fields(kind)}
+            fields = {f.name: self._item(hints[f.name]) for f in dataclasses.fields(kind)}
             if kind is Ledger:
                 fields = {"gain": self.of(float | None), **fields}
             if kind is Finding:
+                fields["code"] = {"enum": self._codes}
                 fields["fingerprint"] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
             summary = (kind.__doc__ or "").strip().split("\n\n")[0]
             described = {"description": " ".join(summary.split())}

@@ -1,5 +1,14 @@
 """Rules: measurements in, findings out. Know thresholds, no tensors."""
 
-from gradscope.rules.registry import all_rules, run_rules
+from gradscope.rules.limits import check_limits, find_rule, joined, parse_limit
+from gradscope.rules.registry import Limits, all_rules, run_rules
 
-__all__ = ["all_rules", "run_rules"]
+__all__ = [
+    "Limits",
+    "all_rules",
+    "check_limits",
+    "find_rule",
+    "joined",
+    "parse_limit",
+    "run_rules",
+]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
+
+INSPECT = "gradscope inspect MODEL --data SAMPLE"
+"""Stands in a remedy for the command that made the report; there the user's own is put in."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,19 @@ class Threshold:
     evidence: str
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """What to do.
+
+    Attributes:
+        advice: in the code that trains the model, one sentence.
+        command: to be pasted; ``{inspect}`` stands for the command that made the report.
+    """
+
+    advice: str
+    command: str = "{inspect} --all"
+
+
 class Rule(ABC):
     """Looks at measurements and says what it finds.
 
@@ -28,14 +44,31 @@ class Rule(ABC):
         name: kebab-case, as the field calls it.
         summary: one line.
         explanation: what it means and how sure it is.
-        thresholds: by name; printed with every finding.
+        thresholds: by name, at their defaults.
+        causes: that its findings can support, the likeliest first.
+        remedy: what to do about it.
+        eased: its findings are one step milder where the model is shown to work on labelled data,
+            and on a made-up input, which no severity should rest on.
+
+    Args:
+        limits: thresholds that the user has set, by name.
     """
 
     code: ClassVar[str]
     name: ClassVar[str]
     summary: ClassVar[str]
     explanation: ClassVar[str]
-    thresholds: ClassVar[dict[str, Threshold]] = {}
+    remedy: ClassVar[Remedy]
+    thresholds: ClassVar[Mapping[str, Threshold]] = {}
+    causes: ClassVar[tuple[Cause, ...]] = ()
+    eased: ClassVar[bool] = False
+
+    def __init__(self, limits: Mapping[str, float] | None = None) -> None:
+        self._limits = {name: t.value for name, t in self.thresholds.items()} | dict(limits or {})
+
+    def limit(self, name: str) -> float:
+        """The threshold of this name, as set by the user or by default."""
+        return self._limits[name]
 
     @abstractmethod
     def check(self, measured: Measurements) -> Iterator[Finding]:
@@ -62,4 +95,7 @@ class Rule(ABC):
         cause: Cause | None = None,
     ) -> Finding:
         """A finding of this rule."""
-        return Finding(self.code, self.name, severity, where, message, value, threshold, cause)
+        return Finding(
+            self.code, self.name, severity, where, message, value, threshold, cause,
+            (self.remedy.command,), self.remedy.advice,
+        )  # fmt: skip

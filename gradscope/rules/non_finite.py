@@ -1,24 +1,36 @@
-"""GS401: NaN or infinity in weights, activations or gradients."""
+"""GS401: NaN or infinity in inputs, weights, activations or gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import GradientStats, Measurements, State, WeightStats
-from gradscope.rules.base import Rule
-from gradscope.rules.examples import measured, parameter, site
+from gradscope.measurements import (
+    FirstNonfinite,
+    GradientStats,
+    InputStats,
+    Measurements,
+    State,
+)
+from gradscope.rules.base import Remedy, Rule
+from gradscope.rules.examples import measured, parameter, site, weight
 
 
 class NonFinite(Rule):
-    """Names every weight, and the first activation and gradient, that is not finite."""
+    """Names every weight and input, and the first operation, that is not finite."""
 
     code = "GS401"
     name = "non-finite"
     summary = "Weights, activations or gradients are NaN or infinite."
     explanation = (
-        "Anything computed from a NaN is NaN, so only the first place matters: bad weights, else "
-        "the first activation in execution order, else the first parameter whose gradient is not."
+        "Anything computed from a NaN is NaN, so only the first place matters: the input, bad "
+        "weights, else the first operation whose result is not finite although all that it was "
+        "given is, forward or backward."
+    )
+    causes = (Cause.NONFINITE,)
+    remedy = Remedy(
+        "Load the last checkpoint without NaN; lower the learning rate, clip the gradient; guard "
+        "the named operation (log and sqrt near 0, division, exp), e.g. with a small epsilon."
     )
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
@@ -26,12 +38,28 @@ class NonFinite(Rule):
         for found in bad:
             share = found.weight.nonfinite_fraction or 0.0
             yield self._error(found.name, f"{share:.2%} of its values are NaN or infinite", share)
-        first = next((s for s in measured.sites if s.nonfinite_fraction), None)
+        entering = [i for i in measured.inputs if i.nonfinite_fraction]
+        for given in entering:
+            share = given.nonfinite_fraction
+            message = f"{share:.2%} of the data given as this input are NaN or infinite"
+            yield self._error(f"input {given.name}", message, share)
+        if not bad and not entering:
+            yield from self._first(measured)
+
+    def _first(self, measured: Measurements) -> Iterator[Finding]:
+        """The first operation, else the first activation, else the first gradient."""
+        first = measured.first_nonfinite
         if first is not None:
-            share = first.nonfinite_fraction or 0.0
+            when = "in the backward pass, " if first.backward else ""
+            after = f"after {first.after}" if first.after else "before any parameter"
+            message = f"{when}its result is the first that is not finite, {after}"
+            yield self._error(f"{first.operation} {after}", message, None)
+            return
+        seen = next((s for s in measured.sites if s.nonfinite_fraction), None)
+        if seen is not None:
+            share = seen.nonfinite_fraction or 0.0
             message = f"{share:.2%} of its inputs are NaN or infinite, before any other's"
-            yield self._error(first.id, message, share)
-        if bad or first is not None:
+            yield self._error(seen.id, message, share)
             return
         for found in measured.parameters:
             for kind, stats in (("loss-free", found.gradient), ("loss", found.loss_gradient)):
@@ -51,10 +79,12 @@ class NonFinite(Rule):
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
-        weight = WeightStats(State.NONFINITE, 0.3, 1.0, None, None, None, 0.0, 0.01)
+        bad = weight(state=State.NONFINITE, nonfinite_fraction=0.01)
         gradient = GradientStats(State.NONFINITE, 64, 0.1, 0.1, 0.1, nonfinite_fraction=0.5)
         return (
-            measured(site("0/tanh"), parameters=(parameter("0.weight", weight=weight),)),
+            measured(site("0/tanh"), parameters=(parameter("0.weight", weight=bad),)),
             measured(site("0/tanh", nonfinite_fraction=0.2)),
             measured(site("0/tanh"), parameters=(parameter("0.weight", gradient=gradient),)),
+            measured(site("0/tanh"), inputs=(InputStats("x", 8, 1.0, 0.0, 1.0, 0.1),)),
+            measured(site("0/tanh"), first_nonfinite=FirstNonfinite("log", "0.bias", False)),
         )

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from gradscope.attribution import bounded_hidden, saturation_cause
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import Measurements, State, WeightStats
-from gradscope.rules.base import Rule, Threshold
-from gradscope.rules.examples import measured, parameter, site
+from gradscope.measurements import Measurements, Parameter, Site
+from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.examples import measured, parameter, site, weight
 
 
 class OversizedWeight(Rule):
@@ -19,51 +19,77 @@ class OversizedWeight(Rule):
     name = "oversized-weight"
     summary = "A layer's weights are so large that they saturate the activation behind it."
     explanation = (
-        "Compared is init_ratio, the weights' root mean square over 1 / sqrt(fan_in), and only "
-        "where the activation they feed is mostly saturated. A constant filter bank or a large "
-        "weight before a ReLU is nothing to worry about."
+        "Compared is the shrink that the layer needs: the least alpha for which the relative "
+        "derivative of z / alpha is 0.8 on average, measured from the pre-activations z. "
+        "init_ratio (root mean square over that of a usual start), the largest weight and the "
+        "spectral norm are shown as evidence. A constant filter bank, or large weights before a "
+        "ReLU or a normalisation, are nothing to worry about. A warning where the activation is "
+        "saturated like GS201's, else information."
     )
     thresholds: ClassVar = {
-        "saturated": Threshold(0.70, "share", "of the activation that the weights feed"),
-        "init_ratio": Threshold(2.0, "ratio", "twice what every usual initialisation gives"),
+        "shrink": Threshold(
+            5.0, "factor", "a tanh of normal z of sd 2.7; Xavier starts need 1 to 2, U[-10,10] 60"
+        ),
+        "saturated": Threshold(0.70, "share", "mean over the model, as GS201's model"),
+        "alone": Threshold(0.96, "share", "of one activation, as GS201's site"),
     }
+    causes = (Cause.LARGE_PARAMETERS,)
+    remedy = Remedy(
+        "Divide the layer's weights and biases by the shrink once, on data, layer by layer from "
+        "the first, then train on with a small L2 (1e-4).",
+        "{inspect} --trial 400",
+    )
+    eased = True
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
-        saturated = {
-            name: s
-            for s in bounded_hidden(measured)
-            if (s.saturated_fraction or 0.0) > self.thresholds["saturated"].value
-            and saturation_cause(measured, s) is Cause.LARGE_PARAMETERS
-            for name in s.parameters
-        }
-        limit = self.thresholds["init_ratio"].value
-        for found in measured.parameters:
-            ratio, weight = found.weight.init_ratio, found.weight
-            at = saturated.get(found.name)
-            if at is None or ratio is None or ratio < limit:
+        limit, mean = self.limit("shrink"), measured.hidden_saturation or 0.0
+        parameters = {p.name: p for p in measured.parameters}
+        for found in bounded_hidden(measured):
+            alpha = found.shrink
+            if alpha is None or alpha < limit:
                 continue
-            spectral = f", spectral norm {_number(weight.spectral_norm)}"
-            message = (
-                f"{ratio:.1f} x the usual size (limit {limit:.1f}), max |w| "
-                f"{_number(weight.max_abs)}{spectral}; saturates {at.saturated_fraction:.0%}"
-            )
+            if saturation_cause(measured, found) is not Cause.LARGE_PARAMETERS:
+                continue
+            blamed = _largest([parameters[n] for n in found.parameters if n in parameters])
+            if blamed is None:
+                continue
+            share = found.saturated_fraction or 0.0
+            widespread = mean > self.limit("saturated")
+            full = share > self.limit("saturated" if widespread else "alone")
             yield self.finding(
-                Severity.WARNING, found.name, message, value=ratio, threshold=limit,
+                Severity.WARNING if full else Severity.INFORMATION, blamed.name,
+                self._message(blamed, found, alpha), value=alpha, threshold=limit,
                 cause=Cause.LARGE_PARAMETERS,
             )  # fmt: skip
 
+    def _message(self, parameter: Parameter, site: Site, alpha: float) -> str:
+        w, limit = parameter.weight, self.limit("shrink")
+        evidence = [f"which saturates {site.saturated_fraction or 0.0:.0%} of {site.id}"]
+        if w.init_ratio is not None:
+            evidence.append(f"weights {w.init_ratio:.1f} x the usual size")
+        if w.spectral_norm is not None:
+            evidence.append(f"spectral norm {w.spectral_norm:.3g}")
+        if w.max_abs is not None:
+            evidence.append(f"max |w| {w.max_abs:.3g}")
+        return f"z {alpha:.1f} x too large (limit {limit:.1f}), {', '.join(evidence)}"
+
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
-        large = WeightStats(State.VALUE, 6.0, 10.0, 60.0, 1e-6, 17.0, 0.0, 0.0)
+        large = weight(rms=6.0, max_abs=10.0, spectral_norm=60.0, init_ratio=17.0)
         bank = measured(site("0/tanh"), parameters=(parameter("0.weight", weight=large),))
         return (bank, measured(site("0/tanh"), parameters=(parameter("0.weight"),)))
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
-        large = WeightStats(State.VALUE, 6.0, 10.0, 60.0, 1e-6, 17.0, 0.0, 0.0)
-        full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=20.0)
-        return (measured(full, parameters=(parameter("0.weight", weight=large),)),)
+        large = weight(rms=6.0, max_abs=10.0, spectral_norm=60.0, init_ratio=17.0)
+        full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=20.0, shrink=36.0)
+        half = site("0/tanh", saturated_fraction=0.6, pre_activation_rms=4.0, shrink=7.0)
+        weights = (parameter("0.weight", weight=large),)
+        return (measured(full, parameters=weights), measured(half, parameters=weights))
 
 
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}"
+def _largest(feeding: list[Parameter]) -> Parameter | None:
+    """The matrix of the largest init_ratio; where only vectors feed it, the largest of them."""
+    return max(
+        feeding, key=lambda p: (p.weight.init_ratio or 0.0, p.weight.max_abs or 0.0), default=None
+    )

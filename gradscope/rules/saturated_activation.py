@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from gradscope.attribution import bounded_hidden, saturation_cause
-from gradscope.findings import Finding, Severity
+from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role
-from gradscope.rules.base import Rule, Threshold
+from gradscope.rules.base import Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, site
 
 
@@ -26,12 +26,21 @@ class SaturatedActivation(Rule):
     )
     thresholds: ClassVar = {
         "site": Threshold(0.96, "share", "above what healthy networks show in a single layer"),
-        "model": Threshold(0.70, "share", "mean over hidden sites; reference nets of section 4"),
+        "model": Threshold(
+            0.70, "share", "mean over hidden activations; 163 planted faults, 127 healthy nets"
+        ),
     }
+    causes = (Cause.LARGE_PARAMETERS, Cause.LARGE_INPUTS)
+    remedy = Remedy(
+        "Shrink the weights once so that every layer's pre-activations have a root mean square of "
+        "1 on data, then train with a small L2 (1e-4); standardise the input.",
+        "{inspect} --trial 400",
+    )
+    eased = True
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         mean = measured.hidden_saturation
-        model, single = self.thresholds["model"].value, self.thresholds["site"].value
+        model, single = self.limit("model"), self.limit("site")
         widespread = mean is not None and mean > model
         for found in bounded_hidden(measured):
             share = found.saturated_fraction or 0.0

@@ -8,7 +8,8 @@ from typing import ClassVar
 from gradscope.attribution import bounded_hidden
 from gradscope.findings import Finding, Severity
 from gradscope.measurements import Measurements, Role, Units
-from gradscope.rules.base import Rule, Threshold
+from gradscope.places import indexed
+from gradscope.rules.base import Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, site
 
 
@@ -25,19 +26,24 @@ class SaturatedUnit(Rule):
     thresholds: ClassVar = {
         "warning": Threshold(0.5, "share of units", "half of a layer does not learn"),
     }
+    remedy = Remedy(
+        "Subtract the unit's mean pre-activation from its bias; shrink its row of weights."
+    )
+    eased = True
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
-        limit = self.thresholds["warning"].value
+        limit = self.limit("warning")
         for found in bounded_hidden(measured):
             units = found.units
             if units is None or not units.saturated_count:
                 continue
             share = units.saturated_count / units.count
             severity = Severity.WARNING if share > limit else Severity.INFORMATION
-            shown = ", ".join(map(str, units.saturated_indices[:6]))
-            more = ", ..." if units.saturated_count > 6 else ""
-            where = f"{found.id}[{shown}{more}]"
-            message = f"{units.saturated_count} of {units.count} units, in over 95% of samples"
+            where = indexed(found.id, units.saturated_indices, units.saturated_count)
+            message = (
+                f"{share:.0%} of its units ({units.saturated_count} of {units.count}), in over 95% "
+                f"of samples (limit {limit:.0%})"
+            )
             yield self.finding(severity, where, message, value=share, threshold=limit)
 
     @staticmethod
@@ -48,4 +54,5 @@ class SaturatedUnit(Rule):
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
         units = Units(8, (1.0, *(0.0,) * 7), 1, None, (0,))
-        return (measured(site("0/tanh", units=units)),)
+        most = Units(8, (1.0,) * 6 + (0.0,) * 2, 6, None, tuple(range(6)))
+        return (measured(site("0/tanh", units=units)), measured(site("0/tanh", units=most)))

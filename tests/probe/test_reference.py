@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -80,6 +81,40 @@ def test_saturation_and_scale(both):
             assert site.mean_relative_derivative == near(float(rho.mean()) / slope)
 
 
+def test_shrink_is_what_brings_the_mean_derivative_to_eight_tenths(both):
+    _, found, expected, _ = both
+    for site in found.sites:
+        acts = [a for a in expected.tape.acts if a.site == site.id]
+        if not acts or site.kind not in BOUNDED:
+            assert acts == [] or site.shrink is None
+            continue
+        slope = reference.SLOPES.get(site.kind, 1.0)
+
+        def mean(alpha, acts=acts, slope=slope):
+            rho = [reference.phi_prime(dataclasses.replace(a, z=a.z / alpha)) for a in acts]
+            return float(torch.stack(rho).mean()) / slope
+
+        if mean(1.0) >= 0.8:
+            assert site.shrink == pytest.approx(1.0, rel=0.03)
+        elif site.kind != "hardtanh":
+            assert mean(site.shrink * 1.03) > 0.8 > mean(site.shrink / 1.03)
+        else:  # its mean is a step function of alpha
+            assert mean(site.shrink * 1.07) >= 0.8 >= mean(site.shrink / 1.07)
+
+
+def test_median_over_samples_and_silent_ones(both):
+    _, found, expected, _ = both
+    for site in found.sites:
+        if site.role == "output":
+            assert site.output_gain_median is None
+            continue
+        norms = expected.pre[site.id]
+        assert site.silent_fraction == near(float((norms == 0).mean()))
+        with np.errstate(divide="ignore"):
+            middle = float(np.median(np.log10(norms)))
+        assert site.output_gain_median == (near(middle) if math.isfinite(middle) else None)
+
+
 def test_saturated_share_of_every_unit(both):
     case, found, expected, _ = both
     for site in found.sites:
@@ -115,6 +150,7 @@ def test_parameter_gradients(both):
     _, found, expected, module = both
     first = {id(p): name for name, p in reversed(list(module.named_parameters()))}
     for parameter in found.parameters:
+        assert parameter.used
         g = expected.gradients[first[id(module.get_parameter(parameter.name))]]
         stats = parameter.gradient
         norm = float(g.norm())

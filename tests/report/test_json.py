@@ -20,6 +20,7 @@ from gradscope.diagnosis import Diagnosis, Inspection
 from gradscope.findings import Finding
 from gradscope.measurements import Measurements
 from gradscope.report import render
+from gradscope.rules import all_rules
 from tests.renew_golden import SCHEMA
 from tests.report.examples import EXAMPLES, inspection
 
@@ -53,6 +54,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         fields = {f.name: values(hints[f.name]) for f in dataclasses.fields(kind)}
+        if kind is Finding:
+            fields["code"] = st.sampled_from([r.code for r in all_rules()])
         return st.builds(kind, **fields)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.sampled_from(list(kind))

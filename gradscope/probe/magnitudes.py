@@ -1,0 +1,76 @@
+"""By how much an activation's inputs are too large, from a coarse histogram of them.
+
+|z - centre| over the kind's edge (the magnitude from which it is saturated) is counted by the
+exponent and the first three bits of its mantissa, within a window of octaves around the edge. What
+the mean relative derivative would be if z were alpha times smaller can be read from that for any
+alpha, to half a bin.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gradscope.probe.activations import Kind
+
+ENOUGH = 0.8
+"""Mean relative derivative at which an activation works: a definition."""
+
+_BITS = 3
+_LOWEST, _OCTAVES = -6, 32  # from 1/64 of the edge, where rho is 1, to 7e7 edges
+BINS = _OCTAVES << _BITS
+
+
+def count_magnitudes(magnitudes: torch.Tensor, edge: float) -> torch.Tensor:
+    """Counts per call, int64, shape (calls, BINS).
+
+    Args:
+        magnitudes: |z - centre|, (calls, ...), float32 or float64.
+        edge: of the kind; what is smaller or larger than the window stands in its last bins.
+    """
+    double = magnitudes.dtype is torch.float64
+    kind, shift, bias = (torch.int64, 52, 1023) if double else (torch.int32, 23, 127)
+    scaled = magnitudes.mul(1.0 / edge)  # a new tensor, of which only the bits are wanted
+    bins = scaled.view(kind).bitwise_right_shift_(shift - _BITS)
+    bins.sub_((bias + _LOWEST) << _BITS).clamp_(0, BINS - 1)
+    calls = len(magnitudes)
+    if calls > 1:
+        rows = torch.arange(calls, device=bins.device, dtype=kind) * BINS
+        bins.add_(rows.view(-1, *[1] * (bins.dim() - 1)))
+    return torch.bincount(bins.reshape(-1), minlength=calls * BINS).view(calls, BINS)
+
+
+def shrink(counts: torch.Tensor, kind: Kind) -> float | None:
+    """The least alpha >= 1 with mean rho(z / alpha) >= :data:`ENOUGH`, by bisection.
+
+    None for kinds that do not saturate, or if nothing was counted.
+    """
+    if kind.edge is None or kind.relative is None or not int(counts.sum()):
+        return None
+    share = counts.double().cpu() / counts.sum()
+    middle = _middles() * kind.edge(_UNIT)
+
+    def enough(alpha: float) -> bool:
+        assert kind.relative is not None
+        return float((share * kind.relative(middle / alpha, _UNIT)).sum()) >= ENOUGH
+
+    if enough(1.0):
+        return 1.0
+    low, high = 0.0, math.log(2.0) * _OCTAVES
+    while high - low > 1e-6:
+        mid = (low + high) / 2
+        low, high = (low, mid) if enough(math.exp(mid)) else (mid, high)
+    return math.exp(high)
+
+
+_UNIT = (-1.0, 1.0)
+"""Attributes under which a kind that takes bounds has its edge at 1, as the counts are scaled."""
+
+
+def _middles() -> torch.Tensor:
+    """Middle of every bin, in edges."""
+    at = torch.arange(BINS, dtype=torch.float64)
+    octave = torch.floor(at / (1 << _BITS)) + _LOWEST
+    within = torch.remainder(at, 1 << _BITS)
+    return torch.exp2(octave) * (1 + (within + 0.5) / (1 << _BITS))

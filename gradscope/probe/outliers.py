@@ -1,0 +1,55 @@
+"""The largest weights and units of a tensor, against the typical ones."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gradscope.measurements import Outlier
+
+_KEPT = 4
+_SAMPLE = 1 << 18  # elements from which the median is taken
+_MAD = 1.4826  # median of |x| times this is the standard deviation of a normal x
+
+
+def outliers(weight: torch.Tensor) -> tuple[Outlier, ...]:
+    """The largest elements and units (first axis), at most four of each.
+
+    Scores as in :class:`gradscope.measurements.Outlier`; nothing where the typical size is 0.
+
+    Args:
+        weight: real and finite.
+    """
+    if not weight.is_floating_point():
+        weight = weight.double()
+    wide = weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
+    return (*_units(wide), *_elements(wide))
+
+
+def _elements(weight: torch.Tensor) -> list[Outlier]:
+    flat = weight.reshape(-1)
+    step = -(-flat.numel() // _SAMPLE)
+    typical = _MAD * float(flat[::step].abs().median())
+    if typical == 0 or flat.numel() < 2:
+        return []
+    top = torch.topk(flat.abs(), min(_KEPT, flat.numel())).indices.tolist()
+    found = []
+    for at in top:
+        index = [int(i) for i in torch.unravel_index(torch.tensor(at), weight.shape)]
+        value = float(flat[at])
+        found.append(Outlier(str(index), value, abs(value) / typical))
+    return found
+
+
+def _units(weight: torch.Tensor) -> list[Outlier]:
+    if weight.dim() < 2 or weight.shape[0] < 2:
+        return []
+    rows = weight.reshape(len(weight), -1)
+    rms = torch.linalg.vector_norm(rows, dim=1).double() / math.sqrt(rows.shape[1])
+    typical = float(rms.median())
+    if typical == 0:
+        return []
+    rest = ", :" * (weight.dim() - 1)
+    top = torch.topk(rms, min(_KEPT, len(rms))).indices.tolist()
+    return [Outlier(f"[{i}{rest}]", float(rms[i]), float(rms[i]) / typical) for i in top]

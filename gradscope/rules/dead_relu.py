@@ -1,0 +1,77 @@
+"""GS203: ReLU units that are off for every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gradscope.findings import Cause, Finding, Severity
+from gradscope.measurements import Measurements, Role, SampleInfo, Site, Units
+from gradscope.places import indexed
+from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.examples import measured, site
+
+
+class DeadRelu(Rule):
+    """Counts units whose output is 0 for every sample and position."""
+
+    code = "GS203"
+    name = "dead-relu"
+    summary = "ReLU units are off for every sample: they pass no gradient and cannot recover."
+    explanation = (
+        "Some dead units are common in trained networks, so few of them are information. Where "
+        "most of a layer is dead it is a warning, and an error where all of it is: then no "
+        "gradient comes through. Too few samples make live units look dead; below the limit "
+        "nothing is said above information."
+    )
+    thresholds: ClassVar = {
+        "error": Threshold(0.99, "share of units", "no gradient comes through the layer"),
+        "warning": Threshold(0.8, "share of units", "trained CNNs: up to .6 in one layer"),
+        "samples": Threshold(32, "samples", "a unit that is on for 1 in 10 shows itself"),
+    }
+    causes = (Cause.DEAD_UNITS,)
+    remedy = Remedy(
+        "Subtract the median pre-activation of the dead units from their biases; lower the "
+        "learning rate; use a leaky ReLU or a normalisation layer."
+    )
+    eased = True
+
+    def check(self, measured: Measurements) -> Iterator[Finding]:
+        enough = measured.sample.samples >= self.limit("samples")
+        for found in measured.sites:
+            units = found.units
+            if units is None or not units.dead_count or found.role is not Role.HIDDEN:
+                continue
+            share = units.dead_count / units.count
+            severity, limit = self._severity(share, enough)
+            where = indexed(found.id, units.dead_indices, units.dead_count)
+            message = (
+                f"{share:.0%} of its units ({units.dead_count} of {units.count}) are 0 for all "
+                f"{measured.sample.samples:,} samples (limit {limit:.0%})"
+            )
+            yield self.finding(
+                severity, where, message, value=share, threshold=limit, cause=Cause.DEAD_UNITS
+            )
+
+    def _severity(self, share: float, enough: bool) -> tuple[Severity, float]:
+        if enough and share >= self.limit("error"):
+            return Severity.ERROR, self.limit("error")
+        warned = enough and share >= self.limit("warning")
+        return Severity.WARNING if warned else Severity.INFORMATION, self.limit("warning")
+
+    @staticmethod
+    def passes() -> tuple[Measurements, ...]:
+        return (measured(_relu(0)), measured(site("0/tanh")))
+
+    @staticmethod
+    def fails() -> tuple[Measurements, ...]:
+        few = SampleInfo("data.npz", 4, 4, False, False)
+        return (
+            measured(_relu(1)), measured(_relu(7)), measured(_relu(8)),
+            measured(_relu(8), sample=few),
+        )  # fmt: skip
+
+
+def _relu(dead: int) -> Site:
+    units = Units(8, None, None, dead, (), tuple(range(dead)))
+    return site("0/relu", kind="relu", saturated_fraction=None, units=units)

@@ -1,0 +1,119 @@
+"""GS501: the scale of the input, not of the weights, saturates the first layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gradscope.attribution import is_entry, saturation_cause, weights_feeding
+from gradscope.findings import Cause, Finding, Severity
+from gradscope.measurements import Feature, InputStats, Measurements, Role
+from gradscope.places import listed
+from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.examples import measured, parameter, site
+
+
+class InputScale(Rule):
+    """Names the columns whose scale it is."""
+
+    code = "GS501"
+    name = "input-scale"
+    summary = "Input features are so large that they, not the weights, saturate the first layer."
+    explanation = (
+        "Compared is the root mean square of each input, and of its columns or channels, with 1. "
+        "A warning where the first layer's activation is saturated and the input exceeds the "
+        "weights' own size (init_ratio); where the first activation cannot saturate (ReLU) large "
+        "inputs are information: they make the first layer's gradient, and its useful learning "
+        "rate, far different from all others."
+    )
+    thresholds: ClassVar = {
+        "rms": Threshold(3.0, "root mean square", "usual weights then saturate 55 % of a tanh"),
+        "column": Threshold(10.0, "ratio", "to the median column: named by itself"),
+        "saturated": Threshold(0.70, "share", "of the first layer's activation"),
+    }
+    causes = (Cause.LARGE_INPUTS,)
+    remedy = Remedy(
+        "Standardise the input: subtract each column's mean and divide by its standard deviation, "
+        "measured on the training data; or put a batch norm first."
+    )
+    eased = True
+
+    def check(self, measured: Measurements) -> Iterator[Finding]:
+        limit = self.limit("rms")
+        saturated = self._saturated(measured)
+        for given in measured.inputs:
+            if given.rms is None or given.rms <= limit:
+                continue
+            severity = Severity.WARNING if saturated is not None else Severity.INFORMATION
+            if saturated is None and not _large_at_entry(measured, limit):
+                continue
+            where, how = self._columns(given)
+            message = f"{how}, root mean square {given.rms:.3g} (limit {limit:.3g})"
+            if saturated is not None:
+                message += f"; saturates {saturated:.0%} of the first layer"
+            yield self.finding(
+                severity, where, message, value=given.rms, threshold=limit,
+                cause=Cause.LARGE_INPUTS if saturated is not None else None,
+            )  # fmt: skip
+
+    def _saturated(self, measured: Measurements) -> float | None:
+        """Saturated share of the entry, where the input's scale is to blame."""
+        shares = [
+            s.saturated_fraction
+            for s in measured.sites
+            if s.role in (Role.HIDDEN, Role.GATE)
+            and is_entry(measured, s)
+            and s.saturated_fraction is not None
+            and saturation_cause(measured, s) is Cause.LARGE_INPUTS
+        ]
+        share = max(shares, default=0.0)
+        return share if share > self.limit("saturated") else None
+
+    def _columns(self, given: InputStats) -> tuple[str, str]:
+        """(place, what stands out): single columns where the others are of another scale."""
+        typical = given.typical_rms or 0.0
+        large = [f for f in given.largest if _rms(f) > self.limit("column") * max(typical, 1e-9)]
+        if not large or typical > self.limit("rms"):
+            shift = abs(given.mean or 0.0) > 0.9 * (given.rms or 0.0)
+            return given.name, f"mean {given.mean:.3g}" if shift else "all columns"
+        names = listed([str(f.index) for f in large], 6)
+        first = large[0]
+        text = f"column {first.index}: mean {first.mean:.3g}, sd {first.sd:.3g}"
+        return f"{given.name}[:, {names}]", text
+
+    @staticmethod
+    def passes() -> tuple[Measurements, ...]:
+        usual = InputStats("x", 4, 1.0, 0.0, 1.0, 0.0)
+        large = InputStats("x", 4, 140.0, 90.0, 140.0, 0.0)
+        return (
+            measured(site("0/tanh"), inputs=(usual,)),
+            # a normalisation comes first: nothing large arrives
+            measured(site("0/tanh", pre_activation_rms=1.0), inputs=(large,)),
+        )
+
+    @staticmethod
+    def fails() -> tuple[Measurements, ...]:
+        full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=80.0, shrink=150.0)
+        raw = InputStats("x", 4, 140.0, 90.0, 140.0, 0.0)
+        column = InputStats("x", 4, 500.0, 0.0, 1.0, 0.0, (Feature(3, 0.0, 1000.0),))
+        relu = site("0/relu", kind="relu", saturated_fraction=None, pre_activation_rms=80.0)
+        weights = (parameter("0.weight"),)
+        return (
+            measured(full, inputs=(raw,), parameters=weights),
+            measured(full, inputs=(column,), parameters=weights),
+            measured(relu, inputs=(raw,), parameters=weights),
+        )
+
+
+def _rms(feature: Feature) -> float:
+    return math.hypot(feature.mean or 0.0, feature.sd or 0.0)
+
+
+def _large_at_entry(measured: Measurements, limit: float) -> bool:
+    """Whether the first pre-activations are as large as the input alone would make them."""
+    first = next(iter(measured.sites), None)
+    if first is None or first.pre_activation_rms is None:
+        return False
+    ratio = max(weights_feeding(measured, first), default=1.0)
+    return first.pre_activation_rms > limit * max(ratio, 1.0)

@@ -1,0 +1,86 @@
+"""GS304: weights so small that the signal fades layer after layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gradscope.findings import Cause, Finding, Severity
+from gradscope.measurements import Measurements, Parameter, Role
+from gradscope.places import listed, plural
+from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.examples import measured, parameter, site, weight
+
+
+class SmallWeights(Rule):
+    """Compares weights with a usual start, and the ledger with what they cost."""
+
+    code = "GS304"
+    name = "small-weights"
+    summary = "The weights are too small: signal and gradient fade layer after layer."
+    explanation = (
+        "init_ratio is the weights' root mean square over that of a usual start (1 / sqrt(fan_in), "
+        "times sqrt 2 before ReLU). Judged are weights that feed hidden activations; a warning "
+        "where most of them are small and the ledger shows what it costs: decades lost to the "
+        "weights at every layer. Small weights before a normalisation, or in one layer alone, are "
+        "information at most."
+    )
+    thresholds: ClassVar = {
+        "init_ratio": Threshold(0.3, "ratio", "torch's own default start has .58 (.41 for ReLU)"),
+        "decades": Threshold(-0.45, "decades a layer", "N(0, .05) loses .9, the default start .28"),
+        "share": Threshold(0.5, "share", "of the weights that feed hidden activations"),
+    }
+    causes = (Cause.SMALL_WEIGHTS,)
+    remedy = Remedy(
+        "Start again with Xavier or orthogonal weights (He for ReLU); take weight decay away until "
+        "the model has learned.",
+        "{inspect} --trial 400",
+    )
+    eased = True
+
+    def check(self, measured: Measurements) -> Iterator[Finding]:
+        feeding = _feeding(measured)
+        limit = self.limit("init_ratio")
+        small = [p for p in feeding if (p.weight.init_ratio or 0.0) < limit]
+        if not small or len(small) < self.limit("share") * len(feeding):
+            return
+        lost = _per_layer(measured)
+        costly = lost is not None and lost < self.limit("decades")
+        ratios = sorted(p.weight.init_ratio or 0.0 for p in small)
+        middle = ratios[len(ratios) // 2]
+        count = plural(len(feeding), "weight matrix")
+        message = f"{middle:.2g} x the usual size (limit {limit:.2g}) in {len(small)} of {count}"
+        if lost is not None:
+            message += f"; {lost:+.2f} decades a layer (limit {self.limit('decades'):.2f})"
+        yield self.finding(
+            Severity.WARNING if costly else Severity.INFORMATION,
+            listed([p.name for p in small]), message, value=middle, threshold=limit,
+            cause=Cause.SMALL_WEIGHTS if costly else None,
+        )  # fmt: skip
+
+    @staticmethod
+    def passes() -> tuple[Measurements, ...]:
+        return (measured(site("0/tanh"), parameters=(parameter("0.weight"),)),)
+
+    @staticmethod
+    def fails() -> tuple[Measurements, ...]:
+        tiny = parameter("0.weight", weight=weight(rms=0.05, init_ratio=0.14))
+        return (
+            measured(site("0/tanh"), parameters=(tiny,), total=-17.0, weight=-17.0, layers=20),
+            measured(site("0/tanh"), parameters=(tiny,), total=None),
+        )
+
+
+def _feeding(measured: Measurements) -> list[Parameter]:
+    """Matrices that feed hidden activations."""
+    names = {n for s in measured.sites if s.role is Role.HIDDEN for n in s.parameters}
+    matrices = (p for p in measured.parameters if p.weight.init_ratio is not None)
+    return [p for p in matrices if p.name in names]
+
+
+def _per_layer(measured: Measurements) -> float | None:
+    """Decades that the weights cost at each layer of the ledger."""
+    ledger = measured.ledger
+    if ledger is None or ledger.weight is None or len(ledger.entries) < 2:
+        return None
+    return ledger.weight / (len(ledger.entries) - 1)
