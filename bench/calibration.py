@@ -3,11 +3,12 @@
     python bench/calibration.py build    --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
     python bench/calibration.py measure  --part dev|held [--dir DIR] [--jobs N] [--trial STEPS] ...
     python bench/calibration.py evaluate --part dev|held [--dir DIR] [--only TEXT] [--out FILE]
+    python bench/calibration.py document
 
 ``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
 the tool's own loading and probe on every file and keeps the measurements beside it; ``evaluate``
 judges them by the rules as they are now, in seconds. All three do only what is missing, except that
-``measure`` starts over when the probe has changed.
+``measure`` starts over when the probe has changed. ``document`` renews ``docs/evidence.md``.
 """
 
 from __future__ import annotations
@@ -67,16 +68,19 @@ def evaluate(options: argparse.Namespace) -> None:
     found = [r for r in records(options.dir / options.part) if options.only in r["id"]]
     if not found:
         raise SystemExit(f"nothing in {options.dir / options.part}: build and measure first")
-    judged = {mode: [judge(r, suffix) for r in found] for mode, suffix in MODES.items()}
-    judged = {
-        mode: rows for mode, rows in judged.items() if any(j.verdict != "error" for j in rows)
-    }
+    judged = {}
+    for mode, suffix in MODES.items():
+        rows = [j for r in found if (j := judge(r, suffix)) is not None]
+        if rows:
+            judged[mode] = rows
     families = len({r["family"] for r in found})
+    counts = ", ".join(f"{len(rows)} {mode}" for mode, rows in judged.items())
     command = " ".join(["python bench/calibration.py", *sys.argv[1:]])
     lines = [
         f"# Calibration: {'development' if options.part == 'dev' else 'untouched'} families",
         "",
-        f"`{command}`, {date.today()}, {commit()}: {len(found)} models, {families} families.",
+        f"`{command}`, {date.today()}, {commit()}: {len(found)} models, {families} families;"
+        f" measured: {counts}.",
         "",
         *report(judged, names=True),
     ]
@@ -85,6 +89,13 @@ def evaluate(options: argparse.Namespace) -> None:
         options.out.write_text(text)
     else:
         print(text)
+
+
+def document(options: argparse.Namespace) -> None:
+    """Renew the tables of ``docs/evidence.md``."""
+    from bench.zoo.document import renew
+
+    renew()
 
 
 def commit() -> str:
@@ -111,16 +122,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("build", "measure", "evaluate"))
-    parser.add_argument("--part", choices=tuple(PARTS), required=True)
+    parser.add_argument("command", choices=tuple(COMMANDS))
+    parser.add_argument("--part", choices=tuple(PARTS), default="dev")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="part of a family's or a model's name")
     parser.add_argument("--trial", type=int, default=0, help="measure with a trial of STEPS steps")
     parser.add_argument("--out", type=Path, help="file for the report of evaluate")
     options = parser.parse_args()
-    {"build": build, "measure": measure, "evaluate": evaluate}[options.command](options)
+    COMMANDS[options.command](options)
 
+
+COMMANDS = {"build": build, "measure": measure, "evaluate": evaluate, "document": document}
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.zoo.measuring import BARE, LABELLED, TRIED
-from bench.zoo.rates import share, table
+from bench.zoo.measuring import BARE, FAILED, LABELLED, TRIED
+from bench.zoo.rates import shared, table
 from bench.zoo.record import read
 from gradscope.diagnosis import diagnose
 from gradscope.measurements import Measurements
@@ -21,6 +21,12 @@ KINDS = {
     "mlp": "MLP", "cnn": "CNN", "cnn1d": "CNN", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU",
     "resmlp": "residual", "rescnn": "residual", "transformer": "transformer",
 }  # fmt: skip
+
+
+INTERVALS = (
+    "95 % intervals: Wilson's, with models counted as independent, then from drawing whole "
+    "families, since models of one family are alike."
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,14 @@ class Judged:
         return self.named or self.first in self.record["near"]
 
 
-def judge(record: dict[str, Any], suffix: str) -> Judged:
-    """What the rules as they are now say of a measured model."""
+def judge(record: dict[str, Any], suffix: str) -> Judged | None:
+    """What the rules as they are now say of a model; None if it has not been measured yet."""
     path = Path(record["path"] + suffix)
+    why = Path(record["path"] + suffix + FAILED)
+    if why.is_file():
+        return Judged(record, "error", (), why.read_text())
     if not path.is_file():
-        return Judged(record, "error", (), "not measured")
+        return None
     m = read(path)
     found = diagnose(m, run_rules(m))
     causes = tuple(c.value for c in found.causes)
@@ -91,7 +100,8 @@ def _numbers(m: Measurements) -> str:
 
 def report(judged: dict[str, list[Judged]], *, names: bool) -> list[str]:
     """Markdown lines: rates, confusion, families, conditions and the cases that fail."""
-    lines = ["## Rates", "", "95 % Wilson intervals, models counted as independent.", ""]
+    lines = ["## Zoo", "", *_contents(next(iter(judged.values())))]
+    lines += ["## Rates", "", INTERVALS, ""]
     lines += table(("", *judged), [(k, *v) for k, v in _rates(judged).items()])
     for mode, rows in judged.items():
         lines += [f"## Confusion, {mode}", "", *_confusion(rows)]
@@ -104,6 +114,22 @@ def report(judged: dict[str, list[Judged]], *, names: bool) -> list[str]:
         for mode, rows in judged.items():
             lines += [f"## Failures, {mode}", "", *_failures(rows)]
     return lines
+
+
+def _contents(rows: list[Judged]) -> list[str]:
+    kinds = list(dict.fromkeys(KINDS.values()))
+    body = []
+    for kind in kinds:
+        them = [j for j in rows if KINDS[j.record["kind"]] == kind]
+        counts = Counter((j.truth, j.planted) for j in them)
+        families = len({j.record["family"] for j in them})
+        truths = (("faulty", True), ("faulty", False), ("healthy", False), ("healthy", True))
+        other = len(them) - sum(counts[t] for t in truths)
+        body.append((kind, families, *(counts[t] for t in truths), other))
+    total = [sum(int(row[i]) for row in body) for i in range(1, 7)]
+    head = ("", "families", "faulty, planted", "faulty, not planted", "healthy, nothing planted",
+            "healthy, planted but harmless", "ambiguous or without reference")  # fmt: skip
+    return table(head, [*body, ("all", *total)])
 
 
 def _rates(judged: dict[str, list[Judged]]) -> dict[str, list[str]]:
@@ -128,8 +154,8 @@ def _rates(judged: dict[str, list[Judged]]) -> dict[str, list[str]]:
     for what, (which, hit) in questions.items():
         found[what] = []
         for rows in judged.values():
-            chosen = [j for j in rows if which(j)]
-            found[what].append(share(sum(map(hit, chosen)), len(chosen)))
+            chosen = [(j.record["family"], hit(j)) for j in rows if which(j)]
+            found[what].append(shared(chosen))
     return found
 
 

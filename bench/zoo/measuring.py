@@ -21,6 +21,9 @@ MEASURING = ("loading", "probe", "measurements.py", "model.py", "snapshot.py")
 LABELLED, BARE, TRIED = (f".{how}.measured.json" for how in ("labelled", "bare", "tried"))
 """With labels and held-out data; with inputs alone; with labels and a trial."""
 
+FAILED = ".failed"
+"""Ends the name of a file that holds why there are no measurements."""
+
 
 def version(steps: int) -> str:
     """Changes when loading or probing does; with a trial, when anything does."""
@@ -57,14 +60,15 @@ def measure_one(task: tuple[dict[str, Any], str, int]) -> str:
     started = time.perf_counter()
     failed = []
     for suffix in (TRIED,) if steps else (LABELLED, BARE):
-        target = Path(record["path"] + suffix)
+        target, why = Path(record["path"] + suffix), Path(record["path"] + suffix + FAILED)
         try:
             write(measure_file(record, suffix, steps), target)
+            why.unlink(missing_ok=True)
         except GradscopeError as error:
             target.unlink(missing_ok=True)
+            why.write_text(str(error))
             failed.append(f"{suffix}: {error}")
-    if not failed:
-        stamp(record, steps).write_text(now)
+    stamp(record, steps).write_text(now)
     return f"{record['id']}: {time.perf_counter() - started:.2f} s {' '.join(failed)}"
 
 

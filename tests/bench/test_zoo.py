@@ -11,6 +11,7 @@ import torch
 from bench.zoo import data, nets, plants, starts
 from bench.zoo.build import _config
 from bench.zoo.conditions import FAULTS, HEALTHY
+from bench.zoo.document import PAGE, filled
 from bench.zoo.families import DEVELOPMENT, HELD, PARTS, Family, count
 from bench.zoo.rates import share, wilson
 from bench.zoo.record import read, write
@@ -136,3 +137,8 @@ def test_wilson_agrees_with_published_values():
     assert wilson(81, 263) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
     assert wilson(0, 20) == (0.0, pytest.approx(0.1611, abs=1e-4))
     assert share(97, 100).startswith(".970 (97/100; ")
+
+
+def test_the_page_shows_the_tables_of_the_results():
+    page = PAGE.read_text(encoding="utf-8")
+    assert filled(page) == page, "run: python bench/calibration.py document"
