@@ -61,7 +61,7 @@ class Profile:
 
     def add(self, rows: Sequence[Sequence[str]], lines: Sequence[int]) -> None:
         """Learn from some rows of equal length."""
-        odd = any("_" in cell for row in rows for cell in row)
+        odd = any("_" in "".join(row) for row in rows)
         if not odd and not self.kinds.any() and _numbers(rows, np.int64) is not None:
             return
         for i, cells in enumerate(zip(*rows, strict=True)):

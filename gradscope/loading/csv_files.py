@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
@@ -16,11 +17,14 @@ from gradscope.errors import DataError
 from gradscope.loading.csv_cells import Kind, Profile, truth
 from gradscope.loading.csv_text import Layout, find_layout, rows_of
 from gradscope.loading.numpy_files import reading
-from gradscope.loading.rows import Reader, Rows
+from gradscope.loading.rows import Memory, Reader, Rows
 from gradscope.loading.table import CLASSES, Field, Group, Table, TableSource, find_label
 
 _CELLS = 250_000
 """Cells that are held as texts at a time."""
+
+_REMEMBERED = 1 << 22
+"""Rows whose labels are remembered from the first pass: they are asked for more than once."""
 
 
 def open_csv(file: Path, settings: DataSettings) -> TableSource:
@@ -40,8 +44,9 @@ def open_csv(file: Path, settings: DataSettings) -> TableSource:
     columns = [i for i in range(len(layout.names)) if i not in left_out]
     notes += [f"column {i} {why}: left out" for i, why in left_out.items()]
     fields = [_field(scan, i) for i in columns]
-    table = _CsvTable(layout, fields, columns, scan.count)
-    return TableSource(table, None if label is None else columns.index(label), classes, notes)
+    position = None if label is None else columns.index(label)
+    table = _CsvTable(layout, fields, columns, scan, position)
+    return TableSource(table, position, classes, notes)
 
 
 class _Scan:
@@ -50,7 +55,8 @@ class _Scan:
     def __init__(self, layout: Layout, label: int | None) -> None:
         self.layout, self.label, self.count = layout, label, 0
         self.profile = Profile.of(len(layout.names))
-        self._texts: dict[str, None] = {}
+        self._texts: dict[str, int] = {}
+        self._ids = array("i")  # of each row's text
         self._counting = True  # whether the first column has been 0, 1, 2, ... so far
 
     def run(self) -> None:
@@ -83,14 +89,27 @@ class _Scan:
     def _add(self, rows: list[list[str]], lines: list[int]) -> None:
         self.profile.add(rows, lines)
         if self.label is not None:
-            self._texts.update(dict.fromkeys(row[self.label].strip() for row in rows))
-            if len(self._texts) > CLASSES and self.profile.kinds[self.label] < Kind.TRUTH:
-                self._texts = dict.fromkeys(f"{i}" for i in range(CLASSES + 1))  # kept bounded
+            self._add_labels([row[self.label].strip() for row in rows])
         numbers = range(self.count, self.count + len(rows))
         self._counting = self._counting and all(
             row[0] == str(i) for row, i in zip(rows, numbers, strict=True)
         )
         self.count += len(rows)
+
+    def _add_labels(self, cells: list[str]) -> None:
+        known = self._texts
+        if len(known) > CLASSES:  # texts beyond that are no classes, and numbers need no list
+            return
+        few = self.count <= _REMEMBERED
+        for cell in cells:
+            number = known.setdefault(cell, len(known))
+            if few:
+                self._ids.append(number)
+
+    def labels(self) -> tuple[array[int], list[str]] | None:
+        """(which of the texts each row has, the texts), if they are few and so are the rows."""
+        whole = len(self._ids) == self.count and len(self._texts) <= CLASSES
+        return (self._ids, list(self._texts)) if whole else None
 
     def classes(self) -> tuple[str, ...]:
         """The label's texts, sorted; () if they are numbers, or if there is no label."""
@@ -159,15 +178,30 @@ class _CsvTable(Table):
 
     Args:
         columns: number in the file of each field.
+        label: field of the labels.
     """
 
     def __init__(
-        self, layout: Layout, fields: Sequence[Field], columns: Sequence[int], count: int
+        self,
+        layout: Layout,
+        fields: Sequence[Field],
+        columns: Sequence[int],
+        scan: _Scan,
+        label: int | None,
     ) -> None:
-        super().__init__(str(layout.file), fields, count)
-        self._layout, self._columns = layout, columns
+        super().__init__(str(layout.file), fields, scan.count)
+        self._layout, self._columns, self._label = layout, columns, label
+        self._labels = scan.labels()
 
     def open(self, groups: Mapping[str, Group]) -> Reader:
+        if len(groups) == 1 and self._labels is not None:
+            [(name, group)] = groups.items()
+            if group.fields == (self._label,) and group.dtype is torch.int64:
+                ids, texts = self._labels
+                known = {c: i for i, c in enumerate(group.classes)}
+                numbers = torch.tensor([known[t] if known else int(t) for t in texts])
+                whole = numbers[torch.frombuffer(ids, dtype=torch.int32).long()]
+                return Memory(self.path, {name: whole}).open([name])
         converters = {n: self._converter(g) for n, g in groups.items()}
         return _CsvReader(self._layout, converters)
 

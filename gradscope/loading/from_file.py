@@ -16,7 +16,7 @@ from gradscope.loading.choice import Labels, choose
 from gradscope.loading.hints import hint_for
 from gradscope.loading.labels import Facts, Reading, check_finite, read_as, strata
 from gradscope.loading.picked import Picked
-from gradscope.loading.preparing import arranged, label_of, prepared, shaped
+from gradscope.loading.preparing import arranged, label_of, prepared, scale_notes, shaped
 from gradscope.loading.rows import Rows, Source
 from gradscope.loading.trial import Trial, explain, run_once
 from gradscope.loading.wanted import Wanted, wanted_by
@@ -54,13 +54,14 @@ def sample_of(
     check_declared(bound, {n: c.shape for n, c in source.columns.items()}, source.path)
     fitted, trial = _fit(model, wanted, source, bound, rows, settings)
     real = [n for n, t in fitted.types.items() if t.is_floating_point]
-    source, common, said = prepared(source, real, rows, settings, like)
-    fitted = fitted.over(source, rows, model.batch or settings.batch_size)
+    source, common = prepared(source, real, rows, settings, like)
+    if common.scales:
+        fitted = fitted.over(source, rows, model.batch or settings.batch_size)
     seen = _sweep(fitted)
     cut = f"{len(rows)} of {available} samples, {how}, seed {settings.seed}"
     notes = [
         *source.notes,
-        *said,
+        *([] if like or common.scales else scale_notes(source, real, fitted.picked)),
         *_binding_notes(fitted.bound),
         *([cut] if len(rows) < available else []),
         *_left_out(available, count, settings, model.batch),

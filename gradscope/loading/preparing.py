@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +18,8 @@ from gradscope.loading.table import TableSource, few
 from gradscope.loading.wanted import Wanted
 from gradscope.model import Prepared, Scale
 
-_LOOKED_AT = 4096
-"""Samples from which the scale of the features is told where nothing is standardised."""
+_LOOKED_AT = 8
+"""Batches from which the scale of the features is told where nothing is standardised."""
 
 _LARGE, _SMALL = 10.0, 0.01
 """Root mean squares between which a feature is not worth a note."""
@@ -133,8 +134,8 @@ def prepared(
     rows: Rows,
     settings: DataSettings,
     like: Prepared | None,
-) -> tuple[Source, Prepared, list[str]]:
-    """The source as the model gets it, what it has in common with held-out data, and notes.
+) -> tuple[Source, Prepared]:
+    """The source as the model gets it, and what it has in common with held-out data.
 
     Args:
         inputs: names of columns of real numbers.
@@ -145,14 +146,13 @@ def prepared(
         DataError: the inputs are not those of ``--data``.
         OptionError: there is nothing to standardise.
     """
-    classes, size = source.classes, settings.batch_size
     if not settings.standardise:
-        notes = scale_notes(source, inputs, rows, size) if like is None else []
-        return source, Prepared(classes), notes
+        return source, Prepared(source.classes)
     if not inputs:
         raise OptionError(f"{source.path} has no input of real numbers", where="--standardise")
-    changed, scales = scaled(source, inputs, Picked(source, inputs, rows, size), like)
-    return changed, Prepared(classes, scales), []
+    picked = Picked(source, inputs, rows, settings.batch_size)
+    changed, scales = scaled(source, inputs, picked, like)
+    return changed, Prepared(source.classes, scales)
 
 
 def scaled(
@@ -221,12 +221,14 @@ def _scale_note(name: str, scale: Scale, column: Column, given: bool) -> str:
     return f"'{name}' standardised: (x - mean) / sd with {by} over {whose}{left}"
 
 
-def moments(source: Source, inputs: Sequence[str], picked: Picked) -> tuple[Scale, ...]:
+def moments(
+    source: Source, inputs: Sequence[str], batches: Iterable[Mapping[str, torch.Tensor]]
+) -> tuple[Scale, ...]:
     """Mean and sd of each input, in float64, merged over the batches (Chan et al. 1979)."""
     counts = [0] * len(inputs)
     means = [torch.zeros(math.prod(_along(source.columns[n])), dtype=torch.float64) for n in inputs]
     squares = [torch.zeros_like(m) for m in means]
-    for raw in picked:
+    for raw in batches:
         for i, name in enumerate(inputs):
             rows = _by_feature(raw[name].to(torch.float64), means[i].numel())
             count, mean = len(rows), rows.mean(0)
@@ -245,13 +247,13 @@ def _by_feature(tensor: torch.Tensor, features: int) -> torch.Tensor:
     return tensor.movedim(1, -1).reshape(-1, features)
 
 
-def scale_notes(source: Source, inputs: Sequence[str], rows: Rows, size: int) -> list[str]:
+def scale_notes(source: Source, inputs: Sequence[str], picked: Picked) -> list[str]:
     """What of a table's features is far from a scale of 1, since it is fed as it is."""
     if not source.tabular or not inputs:
         return []
-    picked = Picked(source, inputs, rows[:_LOOKED_AT], size)
     notes = []
-    for name, scale in zip(inputs, moments(source, inputs, picked), strict=True):
+    first = itertools.islice(picked, _LOOKED_AT)
+    for name, scale in zip(inputs, moments(source, inputs, first), strict=True):
         rms = (scale.mean**2 + scale.sd**2).sqrt()
         far = ((rms > _LARGE) | ((rms < _SMALL) & (rms > 0))).nonzero().flatten()
         if not len(far):
