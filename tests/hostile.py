@@ -28,6 +28,12 @@ import torch
 from torch import nn
 from torch.nn.modules.module import _WrappedHook
 
+from tests.hostile_archives import ARCHIVES, HARMLESS_ARCHIVES
+from tests.hostile_modules import MODULES
+from tests.hostile_streams import HARMLESS_STREAMS, STREAMS
+from tests.hostile_weights import HARMLESS_WEIGHTS, WEIGHTS
+from tests.pickle_assembler import archive
+
 CANARY = "canary"
 
 
@@ -190,7 +196,16 @@ def _loaded_later(path: Path) -> str:
     return str(later)
 
 
-HOSTILE: dict[str, Callable[[Path], Path]] = {
+def streamed(make: Callable[[str], bytes]) -> Callable[[Path], Path]:
+    """A builder of an archive around a pickle that was written by hand."""
+
+    def build(folder: Path) -> Path:
+        return archive(folder / "model.pt", make(f"touch {folder / CANARY}"))
+
+    return build
+
+
+OBJECTS: dict[str, Callable[[Path], Path]] = {
     # calls
     "os.system": saved(lambda p: Calls(os.system, _touch(p))),
     "os.system, legacy": saved(lambda p: Calls(os.system, _touch(p)), legacy=True),
@@ -287,3 +302,14 @@ HOSTILE: dict[str, Callable[[Path], Path]] = {
     "text object": saved(lambda p: "model"),
     "no tensors": saved(lambda p: {"epoch": 3}),
 }
+
+_WRITTEN = {name: streamed(make) for name, make in (STREAMS | MODULES).items()}
+HOSTILE = OBJECTS | _WRITTEN | ARCHIVES | WEIGHTS
+"""Refused, whatever they try."""
+
+HARMLESS = (
+    {name: streamed(make) for name, make in HARMLESS_STREAMS.items()}
+    | HARMLESS_ARCHIVES
+    | HARMLESS_WEIGHTS
+)
+"""Opened: what they hold beside weights is left unread."""

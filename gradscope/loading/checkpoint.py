@@ -76,22 +76,26 @@ def holds_weights(loaded: Mapping[Any, Any], unbuilt: type) -> bool:
 
 def candidates(loaded: Mapping[Any, Any], *, every: bool = False) -> list[tuple[str, Tensors]]:
     """Dictionaries that hold tensors, by their path of keys; an optimizer's only if ``every``."""
-    return _candidates(loaded, "", 0, every)
+    return _candidates(loaded, "", 0, every, set())
 
 
 def _candidates(
-    loaded: Mapping[Any, Any], path: str, depth: int, every: bool
+    loaded: Mapping[Any, Any], path: str, depth: int, every: bool, seen: set[int]
 ) -> list[tuple[str, Tensors]]:
+    """Each dictionary once, under the name that is known: shared ones would have endless paths."""
+    seen.add(id(loaded))
     tensors = {
         k: v for k, v in loaded.items() if isinstance(k, str) and isinstance(v, torch.Tensor)
     }
     found: list[tuple[str, Tensors]] = [(path, tensors)] if tensors else []
     if depth < _DEPTH:
-        for key, value in loaded.items():
-            named = isinstance(key, str) and (every or not key.lower().startswith(_NEVER))
-            if named and isinstance(value, Mapping):
+        names = [k for k in loaded if isinstance(k, str)]
+        for key in sorted(names, key=lambda k: k.lower() not in _PREFERRED):
+            value = loaded[key]
+            wanted = every or not key.lower().startswith(_NEVER)
+            if wanted and isinstance(value, Mapping) and id(value) not in seen:
                 below = f"{path}.{key}" if path else key
-                found += _candidates(value, below, depth + 1, every)
+                found += _candidates(value, below, depth + 1, every, seen)
     return found
 
 

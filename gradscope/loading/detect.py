@@ -68,10 +68,10 @@ def detect(file: Path) -> FileKind:
         return FileKind.NPY
     if head[:1] == b"\x80" and _LEGACY_MAGIC in head[:32]:
         return FileKind.TORCH_LEGACY
-    if head[:1] == b"\x80":
-        return FileKind.PICKLE
     if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return FileKind.SAFETENSORS
+    if head[:1] == b"\x80":
+        return FileKind.PICKLE
     if head.lstrip()[:1] == b"{" and b'"weight_map"' in head:
         return FileKind.INDEX
     if head[257:262] == b"ustar":

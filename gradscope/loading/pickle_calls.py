@@ -9,7 +9,7 @@ import torch
 
 from gradscope.loading.pickle_machine import Built, Global
 from gradscope.loading.pickle_parts import Unsafe
-from gradscope.loading.pickle_tensors import NOT_READ, not_read
+from gradscope.loading.pickle_tensors import NOT_READ, is_text_for_bytes, not_read
 
 COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 PARTIAL = "functools.partial"
@@ -51,6 +51,8 @@ _NOT_WHOLE = {
     ),
 }
 _QUANTISED = ("torch.ao.", "torch.nn.quantized.", "torch.nn.intrinsic.", "torch.quantization.")
+NAMED = {*_NOT_WHOLE, *NOT_READ}
+"""What is refused with a reason of its own."""
 
 
 def acts(name: Global) -> bool:
@@ -106,14 +108,8 @@ def _is_device(arguments: Any) -> bool:
     return isinstance(arguments, tuple) and 1 <= len(arguments) <= 2 and _are(arguments, kinds)
 
 
-def _is_text_for_bytes(arguments: Any) -> bool:
-    """Other codecs than the one that pickle uses take time, or load modules."""
-    two = isinstance(arguments, tuple) and len(arguments) == 2 and _are(arguments, (str,))
-    return two and arguments[1] in ("latin1", "latin-1")
-
-
 def _is_bytearray(arguments: Any) -> bool:
-    if _is_text_for_bytes(arguments) or arguments == ():
+    if is_text_for_bytes(arguments) or arguments == ():
         return True
     return isinstance(arguments, tuple) and len(arguments) == 1 and isinstance(arguments[0], bytes)
 
@@ -134,7 +130,7 @@ SMALL: dict[str, Callable[[Any], bool]] = {
     "torch.Size": _is_size,
     "torch.device": _is_device,
     "torch.serialization._get_layout": _is_layout,
-    "_codecs.encode": _is_text_for_bytes,
+    "_codecs.encode": is_text_for_bytes,
     **{
         f"{builtins}.{name}": check
         for builtins in ("builtins", "__builtin__")

@@ -5,7 +5,8 @@ called and built, and calls nothing. It knows the instructions that ``torch.save
 the protocol, and refuses all others.
 
 What it hands on is the pickle's last word, while a call or a state was taken at its moment. So
-nothing may change after it has been an argument or a state.
+nothing may change after it has been an argument or a state. And all that it makes must be part of
+the result, since a call that is thrown away has been made all the same.
 """
 
 from __future__ import annotations
@@ -194,8 +195,7 @@ class _Machine:
         elif name == "BINPERSID":
             key = self._fixed(stack.pop())
             # Files of before 2020 refer to classes in this way, with their source text.
-            is_class = isinstance(key, tuple) and len(key) == 4 and key[0] == "module"
-            stack.append(key[1] if is_class else Stored(key))
+            stack.append(key[1] if _is_class(key) else Stored(key))
         else:
             raise PickleError(f"instruction {name}, which no saved model needs")
 
@@ -241,6 +241,8 @@ class _Machine:
         else:
             for key, value in pairs:
                 _check_key(key)
+                if key in target:
+                    raise PickleError("makes an entry of a dictionary twice, one to be lost")
                 target[key] = value
 
     def _to_mark(self) -> list[Any]:
@@ -248,6 +250,11 @@ class _Machine:
             raise PickleError("the pickle is broken (no mark)")
         values, self.stack = self.stack, self.below.pop()
         return values
+
+
+def _is_class(key: Any) -> bool:
+    fits = isinstance(key, tuple) and len(key) == 4 and key[0] == "module"
+    return fits and isinstance(key[1], Global) and all(isinstance(k, str) for k in key[2:])
 
 
 def _check_key(key: Any) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from gradscope.loading.pickle_calls import COMPILED, refused_call, refused_class
+from gradscope.loading.pickle_calls import COMPILED, NAMED, refused_call, refused_class
 from gradscope.loading.pickle_machine import Built, Global
 from gradscope.loading.pickle_parts import (
     Unsafe,
@@ -147,7 +147,7 @@ def _check_parts(modules: Mapping[str, type], key: str, table: Any, where: str) 
         if child is None:
             continue
         if key != "_modules" and not is_made_by(child, TENSORS):
-            if isinstance(child, Built) and isinstance(child.of, Global) and child.called:
+            if is_made_by(child, NAMED) and isinstance(child.of, Global):
                 raise refused_call(child.of.path)
             raise Unsafe(f"{below(where, name)} is no tensor")
         if key == "_modules" and not _is_module(child, modules):

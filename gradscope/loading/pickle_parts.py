@@ -33,8 +33,8 @@ def below(where: str, key: object) -> str:
     else:
         small = isinstance(key, bool | float) or (isinstance(key, int) and abs(key) <= MAX_INT)
         text = str(key) if small else f"({type(key).__name__})"
-    if len(where) > 8 * _SHOWN:
-        where = f"...{where[-4 * _SHOWN :]}"
+    if len(where) > 3 * _SHOWN:
+        where = f"...{where[-2 * _SHOWN :]}"
     return f"{where}.{text}" if where else text
 
 

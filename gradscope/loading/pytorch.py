@@ -78,7 +78,7 @@ def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opene
             value = _load(opened, kind, known, scanned)
         if not isinstance(value, Mapping) or not holds_weights(value, Unbuilt):
             raise
-        return Opened(value, tuple(sorted(scanned.scan.foreign)))
+        return Opened(value, tuple(ascii(n)[1:-1] for n in sorted(scanned.scan.foreign)))
 
 
 def load_pickled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -47,9 +48,10 @@ def read_shards(index: Path, settings: LoadSettings) -> StateDict:
         UntrustedError: a pickled shard would run code.
     """
     tensors: dict[str, torch.Tensor] = {}
-    places = _weight_map(index)
-    shards = sorted(set(places.values()))
-    for name in shards:
+    shards: dict[str, list[str]] = {}
+    for key, name in _weight_map(index).items():
+        shards.setdefault(name, []).append(key)
+    for name in sorted(shards):
         if Path(name).name != name or name in (".", ".."):
             raise LoadError(f"names a shard outside its folder ({name!r})", where=str(index))
         shard = index.parent / name
@@ -57,7 +59,7 @@ def read_shards(index: Path, settings: LoadSettings) -> StateDict:
             what = f"shard '{name}' is missing: {len(shards)} files are needed"
             raise LoadError(what, where=str(index), hint="Put all of them into one folder.")
         held = _shard(shard, settings)
-        for key in (k for k, place in places.items() if place == name):
+        for key in shards[name]:
             if key not in held:
                 raise LoadError(f"shard '{name}' lacks '{key}'", where=str(index), hint=_AGAIN)
             tensors[key] = held[key]
@@ -68,13 +70,21 @@ def _weight_map(index: Path) -> Mapping[str, str]:
     if index.stat().st_size > _MAX_INDEX:
         raise LoadError("is too large for an index", where=str(index))
     try:
-        places = json.loads(index.read_text("utf-8"))["weight_map"]
+        text = index.read_text("utf-8")
+        places = json.loads(text, object_pairs_hook=_without_doubles)["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise LoadError(f"is a broken index ({error})", where=str(index), hint=_AGAIN) from error
     fits = isinstance(places, dict) and places
     if not fits or not all(isinstance(v, str) and v for v in places.values()):
         raise LoadError("is an index that names no shards", where=str(index), hint=_AGAIN)
     return dict(places)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("it names a key twice")
+    return found
 
 
 def _shard(shard: Path, settings: LoadSettings) -> Mapping[str, torch.Tensor]:
