@@ -562,8 +562,31 @@ class FirstNonfinite:
 
 
 @dataclass(frozen=True)
+class Parity:
+    """How well outputs agree with those of the runtime that a model was made for.
+
+    Attributes:
+        runtime: its name and version.
+        samples: sizes of the batches that were compared.
+        max_error: largest |a - b|.
+        max_share: largest |a - b| / (atol + rtol |b|); at most 1.
+        rtol, atol: the tolerances.
+    """
+
+    runtime: str
+    samples: tuple[int, ...]
+    max_error: float
+    max_share: float
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
 class RunInfo:
-    """How it was measured."""
+    """How it was measured.
+
+    ``parity``: with the runtime that the model was made for; None where torch is that runtime.
+    """
 
     mode: str
     seed: int
@@ -575,6 +598,7 @@ class RunInfo:
     forward_passes: int
     backward_passes: int
     batch_statistics: tuple[str, ...] = ()
+    parity: Parity | None = None
 
 
 @dataclass(frozen=True)

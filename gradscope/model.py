@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from gradscope.measurements import Parity
+
 
 @dataclass(frozen=True)
 class Input:
@@ -28,6 +30,21 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a parameter belongs, in models whose names do not tell.
+
+    Attributes:
+        layer: name of its layer.
+        kind: of the layer: ``Conv``, ``MatMul``.
+        fan_in: inputs of one unit; None for vectors and tables.
+    """
+
+    layer: str
+    kind: str
+    fan_in: int | None
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model as it came out of its file.
 
@@ -41,6 +58,10 @@ class LoadedModel:
         inputs: what the model declares, in the order of its positional arguments; None: the
             signature of ``forward`` tells.
         batch: the only number of samples that it takes at once; None: any.
+        origins: layers of the parameters, by name; none: the dotted names tell.
+        verify: compares the model's outputs on a sample with those of the runtime that it was
+            made for; raises :class:`~gradscope.errors.ProbeError` where they differ. None where
+            torch is that runtime.
     """
 
     path: str
@@ -51,6 +72,8 @@ class LoadedModel:
     missing: tuple[tuple[str, str], ...] = ()
     inputs: tuple[Input, ...] | None = None
     batch: int | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    verify: Callable[[Sample], Parity] | None = None
 
 
 @dataclass(frozen=True)

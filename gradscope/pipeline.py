@@ -70,7 +70,9 @@ def _examined(
     from gradscope.rules import run_rules
 
     seed, size = settings.data.seed, settings.data.batch_size
+    parity = model.verify(sample) if model.verify is not None and sample is not None else None
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
+    measurements = replace(measurements, run=replace(measurements.run, parity=parity))
     limits = _limits(settings)
     command = command_for(replace(settings, probe=replace(settings.probe, trial=0)))
     findings = run_rules(measurements, limits, command)

@@ -14,6 +14,7 @@ from gradscope.errors import LoadError, OptionError
 from gradscope.loading.checkpoint import StateDict, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.fitting import fit
+from gradscope.loading.onnx import open_onnx
 from gradscope.loading.pytorch import open_checkpoint
 from gradscope.loading.torchscript import load_script
 from gradscope.loading.weights_file import read_safetensors, read_shards
@@ -23,7 +24,6 @@ from gradscope.usercode import load_object, one_line
 
 _LATER = {
     FileKind.EXPORTED: "Save the eager model or its state_dict with torch.save.",
-    FileKind.ONNX: "Examine the PyTorch model that it came from.",
 }
 _NO_MODEL = {
     FileKind.NPZ: "It looks like data: pass it with --data.",
@@ -32,7 +32,7 @@ _NO_MODEL = {
     FileKind.PARQUET: "It looks like data: pass it with --data.",
     FileKind.TAR: "Save the model again with torch.save (PyTorch 0.1 wrote tar files).",
     FileKind.PICKLE: "Save the model with torch.save, not with pickle.",
-    FileKind.UNKNOWN: "gradscope opens what torch.save wrote, and safetensors.",
+    FileKind.UNKNOWN: "gradscope opens what torch.save wrote, ONNX, and safetensors.",
 }
 
 
@@ -55,6 +55,8 @@ def load_model(path: str, settings: LoadSettings) -> LoadedModel:
         raise LoadError(what, where=path, hint=_LATER[kind])
     if kind in _NO_MODEL:
         raise LoadError(f"is no model file (content: {kind})", where=path, hint=_NO_MODEL[kind])
+    if kind is FileKind.ONNX:
+        return open_onnx(path, file)
     if kind is FileKind.TORCHSCRIPT:
         return load_script(path, file, settings)
     if kind is FileKind.SAFETENSORS:

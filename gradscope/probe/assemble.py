@@ -21,6 +21,7 @@ from gradscope.measurements import (
     Units,
     WeightStats,
 )
+from gradscope.model import Origin
 from gradscope.probe.activations import RELU_LIKE
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.kinds import class_name
@@ -204,7 +205,11 @@ def parameters(
     result = []
     for name, tensor in names.tensors.items():
         path = name.rpartition(".")[0]
-        inputs = fan_in(owners.get(path), tensor)
+        origin = names.origins.get(name)
+        if origin is not None:
+            path, inputs = origin.layer, origin.fan_in
+        else:
+            inputs = fan_in(owners.get(path), tensor)
         weight = weight_stats(tensor, inputs, math.sqrt(2.0) if name in relu_fed else 1.0)
         probe = gradients.get(name) if gradients is not None else None
         loss = losses.get(name) if losses is not None else None
@@ -235,9 +240,13 @@ def _ratio(gradient: GradientStats | None, weight: WeightStats, numel: int) -> f
 
 
 def layers(
-    found: Sequence[Parameter], found_sites: Sequence[Site], owners: Mapping[str, torch.nn.Module]
+    found: Sequence[Parameter],
+    found_sites: Sequence[Site],
+    owners: Mapping[str, torch.nn.Module],
+    origins: Mapping[str, Origin] | None = None,
 ) -> tuple[Layer, ...]:
     """Modules that own parameters, with the norms of all they own."""
+    kinds = {origin.layer: origin.kind for origin in reversed(list((origins or {}).values()))}
     grouped: dict[str, list[Parameter]] = {}
     for parameter in found:
         grouped.setdefault(parameter.layer, []).append(parameter)
@@ -252,7 +261,7 @@ def layers(
         result.append(
             Layer(
                 name=name,
-                kind=class_name(owners[name]) if name in owners else "",
+                kind=class_name(owners[name]) if name in owners else kinds.get(name, ""),
                 parameters=tuple(p.name for p in mine),
                 sites=tuple(s.id for s in found_sites if owned & set(s.parameters)),
                 numel=numel,

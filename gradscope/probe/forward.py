@@ -132,5 +132,5 @@ def _structure(
     if known is not None and known.signature == signature:
         return known
     outputs = [graph.index[n] for n in graph.nodes if not graph.consumers[graph.index[n]]]
-    sites = find_sites(graph, kinds, outputs, names.order)
+    sites = find_sites(graph, kinds, outputs, names.order, names.layers)
     return Structure(signature, sites, frozenset(looping_sites(graph, sites)))

@@ -64,7 +64,7 @@ def measure(
     device = torch.device(settings.device)
     module = model.module.to(device) if device.type != "cpu" else model.module
     with untouched(module) as snapshot:
-        subject = Subject(module, device, snapshot, settings.outputs)
+        subject = Subject(module, device, snapshot, settings.outputs, model.origins)
         names = subject.names
         trainable = {name: t.requires_grad for name, t in names.tensors.items()}
         fresh, skipped = set_mode(module, settings.mode)
@@ -99,7 +99,7 @@ def measure(
             batch_statistics=tuple(fresh),
         ),
         heads=heads,
-        layers=assemble.layers(found, found_sites, owners),
+        layers=assemble.layers(found, found_sites, owners, names.origins),
         sites=found_sites,
         parameters=found,
         skill=skill,

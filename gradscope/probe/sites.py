@@ -82,7 +82,11 @@ class _Feed:
 
 
 def find_sites(
-    graph: Graph, activations: Mapping[int, Kind], heads: Sequence[int], order: Mapping[str, int]
+    graph: Graph,
+    activations: Mapping[int, Kind],
+    heads: Sequence[int],
+    order: Mapping[str, int],
+    layers: Mapping[str, str] | None = None,
 ) -> list[SiteInfo]:
     """All sites of a graph, in execution order of their first call.
 
@@ -91,6 +95,7 @@ def find_sites(
         activations: node -> kind, for every activation node.
         heads: root nodes.
         order: position of each parameter name in the model.
+        layers: layer of a parameter, where its name does not tell.
     """
     feeds: dict[int, _Feed] = {}
     keys: dict[int, Key] = {}
@@ -114,7 +119,7 @@ def find_sites(
         calls = [Call(n, _pre_node(graph, n)) for n in nodes]
         role = Role.GATE if gate else _joint_role([roles[n] for n in nodes])
         kind = activations[nodes[0]]
-        layer, label = _layer(key, order)
+        layer, label = _layer(key, order, layers or {})
         parameters = tuple(sorted(key.parameters, key=lambda p: order.get(p, 0)))
         rank = len(graph_shape(graph, nodes[0]))
         axis = 1 - rank if feeds[nodes[0]].channels and rank >= 3 else -1
@@ -249,13 +254,13 @@ def _owner(parameter: str) -> tuple[str, str]:
     return path, name
 
 
-def _layer(key: Key, order: Mapping[str, int]) -> tuple[str, str]:
+def _layer(key: Key, order: Mapping[str, int], layers: Mapping[str, str]) -> tuple[str, str]:
     """(module that owns the parameters, label of the site's place)."""
     if not key.parameters:
-        known = sorted({_layer(p, order) for p in key.priors})
+        known = sorted({_layer(p, order, layers) for p in key.priors})
         return known[0] if known else ("", "input")
     names = sorted(key.parameters, key=lambda p: order.get(p, 0))
-    owners = [_owner(n) for n in names]
+    owners = [(layers[n], "") if n in layers else _owner(n) for n in names]
     labels: dict[str, str] = {}
     for path, name in owners:
         cell = _RECURRENT.match(name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from gradscope.errors import ProbeError
+from gradscope.model import Origin
 from gradscope.snapshot import Snapshot
 
 
@@ -22,15 +23,17 @@ class Names:
         all: first name -> all names.
         order: first name -> position in the model.
         tensors: first name -> parameter.
+        origins: layer of a parameter, where its name does not tell.
     """
 
     by_id: Mapping[int, str]
     all: Mapping[str, tuple[str, ...]]
     order: Mapping[str, int]
     tensors: Mapping[str, torch.Tensor]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, module: torch.nn.Module) -> Names:
+    def of(cls, module: torch.nn.Module, origins: Mapping[str, Origin] | None = None) -> Names:
         """All parameters of a module."""
         by_id: dict[int, str] = {}
         every: dict[str, list[str]] = {}
@@ -40,7 +43,12 @@ class Names:
             every.setdefault(first, []).append(name)
             tensors.setdefault(first, parameter)
         order = {name: i for i, name in enumerate(tensors)}
-        return cls(by_id, {k: tuple(v) for k, v in every.items()}, order, tensors)
+        return cls(by_id, {k: tuple(v) for k, v in every.items()}, order, tensors, origins or {})
+
+    @property
+    def layers(self) -> Mapping[str, str]:
+        """Layer of each parameter whose name does not tell."""
+        return {name: origin.layer for name, origin in self.origins.items()}
 
 
 class Subject:
@@ -51,6 +59,7 @@ class Subject:
         device: where it is.
         snapshot: of its state.
         outputs: names of the outputs to look at; none: all.
+        origins: layers of the parameters, where names do not tell.
 
     Attributes:
         remembers: what changed in the model during calls, and was put back.
@@ -62,9 +71,10 @@ class Subject:
         device: torch.device,
         snapshot: Snapshot,
         outputs: Sequence[str] = (),
+        origins: Mapping[str, Origin] | None = None,
     ) -> None:
         self.module, self.device, self.outputs = module, device, tuple(outputs)
-        self.names = Names.of(module)
+        self.names = Names.of(module, origins)
         self.remembers: dict[str, None] = {}
         self._snapshot = snapshot
 

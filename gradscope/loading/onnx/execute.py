@@ -1,0 +1,198 @@
+"""Runs a graph node by node on torch tensors, eagerly, and lets go of what is no longer needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradscope.loading.onnx.graph import Graph, Node, graphs_of
+from gradscope.loading.onnx.registry import Call, Operator, Types, find
+from gradscope.loading.onnx.uses import Id
+from gradscope.loading.onnx.weights import Binding
+
+Trace = Callable[[Node, int, Any], None]
+
+
+class NodeError(RuntimeError):
+    """A node that failed on these inputs; the message names it."""
+
+
+class Scope(dict[str, Any]):
+    """Tensors by name; what is not found here is looked up in the scope around it.
+
+    Attributes:
+        parameters: the model's parameters by key, for subgraphs.
+        trace: told every output of every node, if anyone wants to know.
+    """
+
+    def __init__(
+        self, around: Scope | None, parameters: Mapping[str, Any], trace: Trace | None = None
+    ) -> None:
+        super().__init__()
+        self.around, self.parameters, self.trace = around, parameters, trace
+
+    def __missing__(self, name: str) -> Any:
+        if self.around is None:
+            raise KeyError(name)
+        return self.around[name]
+
+
+@dataclass(eq=False)
+class _Step:
+    """One node, ready to run.
+
+    Attributes:
+        frees: names that no later node of this graph reads.
+        pure: made of constants and shapes alone: equal inputs, equal outputs.
+        last: inputs and outputs of the last run, if pure.
+    """
+
+    node: Node
+    operator: Operator
+    call: Call
+    frees: tuple[str, ...]
+    pure: bool
+    last: Any = None
+
+
+class Program:
+    """One graph, compiled.
+
+    Args:
+        graph: whose operators are all known.
+        types: what stands for the file's types.
+        weights: the parameters that stand for constants.
+        around: names that the graphs around this one make without data.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        types: Types,
+        weights: Mapping[Id, Binding],
+        around: frozenset[str] = frozenset(),
+    ) -> None:
+        self.graph = graph
+        mine = {n: weights[(graph.path, n)] for n in graph.constants if (graph.path, n) in weights}
+        self._single = {n: b.keys[0] for n, b in mine.items() if not b.pieces}
+        self._pieces = {n: b.keys for n, b in mine.items() if b.pieces}
+        self.constants = {n: c.tensor for n, c in graph.constants.items() if n not in mine}
+        pure = around | set(self.constants)
+        last_use = _last_uses(graph)
+        self._steps: list[_Step] = []
+        for i, node in enumerate(graph.nodes):
+            operator = find(node)
+            assert operator is not None, node
+            programs = {
+                name: Program(value, types, weights, frozenset(pure))
+                for name, value in node.attributes.items()
+                if isinstance(value, Graph)
+            }
+            is_pure = not programs and _is_pure(node, pure)
+            if is_pure:
+                pure = pure | set(node.outputs)
+            call = Call(node, types, programs)
+            self._steps.append(_Step(node, operator, call, last_use.get(i, ()), is_pure))
+
+    def apply(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Changes every floating constant: to another type or device."""
+        for name, tensor in self.constants.items():
+            self.constants[name] = change(tensor) if tensor.is_floating_point() else tensor
+        for step in self._steps:
+            step.last = None
+            for program in step.call.programs.values():
+                program.apply(change)
+
+    def run(self, inputs: Sequence[Any], around: Scope) -> list[Any]:
+        """Outputs in order.
+
+        Args:
+            inputs: in order.
+            around: what the graph around this one knows.
+
+        Raises:
+            NodeError: names the node that failed.
+        """
+        scope = Scope(around, around.parameters, around.trace)
+        scope.update(self.constants)
+        for name, key in self._single.items():
+            scope[name] = scope.parameters[key]
+        for name, keys in self._pieces.items():
+            scope[name] = [scope.parameters[k] for k in keys]
+        scope.update(zip((i.name for i in self.graph.inputs), inputs, strict=False))
+        for step in self._steps:
+            _run(step, scope)
+            for name in step.frees:
+                scope.pop(name, None)
+        return [scope[o.name] for o in self.graph.outputs]
+
+
+def _run(step: _Step, scope: Scope) -> None:
+    node = step.node
+    values: list[Any] = [scope[n] if n else None for n in node.inputs]
+    if step.pure and step.last is not None:
+        before, results = step.last
+        if node.op == "Shape":
+            same = before == tuple(values[0].shape)
+        else:
+            same = all(a is b for a, b in zip(before, values, strict=True))
+        if same:
+            _store(step, scope, results)
+            return
+    arguments = (step.call, scope, *values) if step.operator.scoped else (step.call, *values)
+    try:
+        result = step.operator.run(*arguments)
+    except (NodeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what torch says of a shape or type does not name the node
+        if "can't allocate memory" in str(error):
+            raise
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise NodeError(f"{node}: {said}") from error
+    results = result if isinstance(result, tuple) else (result,)
+    if step.pure:
+        kept: Any = tuple(values[0].shape) if node.op == "Shape" else values
+        step.last = (kept, results)
+    _store(step, scope, results)
+
+
+def _store(step: _Step, scope: Scope, results: tuple[Any, ...]) -> None:
+    for index, name in enumerate(step.node.outputs):
+        if name and index < len(results):
+            scope[name] = results[index]
+            if scope.trace is not None:
+                scope.trace(step.node, index, results[index])
+
+
+def _is_pure(node: Node, pure: frozenset[str] | set[str]) -> bool:
+    if node.domain or not any(node.outputs):
+        return False
+    return node.op == "Shape" or all(n in pure for n in node.inputs if n)
+
+
+def _last_uses(graph: Graph) -> dict[int, tuple[str, ...]]:
+    """Index of a node -> names that can be forgotten after it."""
+    last: dict[str, int] = {}
+    for i, node in enumerate(graph.nodes):
+        for name in (*node.outputs, *node.inputs, *_captured(node)):
+            if name:
+                last[name] = i
+    kept = {o.name for o in graph.outputs} | set(graph.constants)
+    found: dict[int, list[str]] = {}
+    for name, i in last.items():
+        if name not in kept:
+            found.setdefault(i, []).append(name)
+    return {i: tuple(names) for i, names in found.items()}
+
+
+def _captured(node: Node) -> set[str]:
+    """Every name that the subgraphs of a node read."""
+    names: set[str] = set()
+    for graph in graphs_of(node):
+        for inner in graph.walk():
+            names.update(n for m in inner.nodes for n in m.inputs)
+            names.update(o.name for o in inner.outputs)
+    return names

@@ -1,0 +1,105 @@
+"""An ONNX graph as an nn.Module: its weights as parameters under their ONNX names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+
+from gradscope.loading.onnx import operators  # noqa: F401  (registers them)
+from gradscope.loading.onnx.execute import Program, Scope, Trace
+from gradscope.loading.onnx.graph import Graph, ValueInfo
+from gradscope.loading.onnx.registry import Types
+from gradscope.loading.onnx.weights import Weights
+
+
+class OnnxModule(torch.nn.Module):
+    """Runs a graph whose operators are all known.
+
+    Args:
+        graph: the outermost graph.
+        weights: what of it is trained.
+    """
+
+    def __init__(self, graph: Graph, weights: Weights) -> None:
+        super().__init__()
+        self.graph, self.weights = graph, weights
+        self.types = Types()
+        self.program = Program(graph, self.types, weights.bindings)
+        for name, tensor in weights.tensors.items():
+            # Names with dots and slashes are what the file calls them; register_parameter would
+            # refuse them, since it reads dots as modules.
+            self._parameters[name] = torch.nn.Parameter(tensor)
+        self.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Only False: the graph was exported for inference, and holds nothing else.
+
+        Raises:
+            NotImplementedError: for True.
+        """
+        if mode:
+            raise NotImplementedError("an ONNX graph has no training mode")
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.program.apply(fn)
+        return self
+
+    def in_double(self) -> Self:
+        """All floating arithmetic in float64, whatever types the file says: for checks."""
+        self.types.floating = torch.float64
+        return self.double()
+
+    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> dict[str, Any]:
+        """Outputs by name.
+
+        Args:
+            args: inputs in the graph's order.
+            kwargs: inputs by name; those with a default in the file may be left out.
+
+        Raises:
+            ValueError: an input is missing, unknown, or of another type than declared.
+        """
+        return self.run(args, kwargs)
+
+    def run(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], trace: Trace | None = None
+    ) -> dict[str, Any]:
+        """As :meth:`forward`; ``trace`` is told every tensor that is made."""
+        declared = self.graph.inputs
+        if len(args) > len(declared):
+            raise ValueError(f"takes {len(declared)} inputs, not {len(args)}")
+        given = dict(zip((i.name for i in declared), args, strict=False))
+        for name, value in kwargs.items():
+            if name in given or name not in {i.name for i in declared}:
+                known = ", ".join(i.name for i in declared)
+                raise ValueError(f"there is no input '{name}' beside those given; it has: {known}")
+            given[name] = value
+        missing = [i.name for i in declared if i.name not in given]
+        if missing:
+            raise ValueError(f"the input '{missing[0]}' is missing")
+        values = [self._checked(i, given[i.name]) for i in declared]
+        scope = Scope(None, self._parameters, trace)
+        results = self.program.run(values, scope)
+        return {o.name: r for o, r in zip(self.graph.outputs, results, strict=True)}
+
+    def _checked(self, declared: ValueInfo, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or declared.dtype == 0:
+            return value
+        wanted = self.types.of(declared.dtype)
+        if value.dtype is not wanted:
+            have, want = (str(t).removeprefix("torch.") for t in (value.dtype, wanted))
+            raise ValueError(f"the input '{declared.name}' is {have}, but must be {want}")
+        shape = declared.shape
+        if shape is not None and (
+            len(shape) != value.dim()
+            or any(d is not None and d != s for d, s in zip(shape, value.shape, strict=True))
+        ):
+            want = "x".join("?" if d is None else str(d) for d in shape) or "a single number"
+            raise ValueError(
+                f"the input '{declared.name}' is {tuple(value.shape)}, but must be {want}"
+            )
+        return value
