@@ -57,6 +57,7 @@ RESTRICTED = {
     },
     "pyarrow": {"loading"},
     "onnx": {"loading/onnx"},
+    "google": {"loading/onnx"},  # protobuf, which onnx brings along: its errors
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},
     "click": set[str](),
