@@ -33,9 +33,9 @@ def inspect(
         str | None,
         typer.Option(
             metavar="FILE|MODULE:FN",
-            help="Samples to run: .npz, .npy, .pt, safetensors, .csv, Parquet, a saved dataset, or "
-            "a callable that yields batches. x is the only or first input, y the labels. Without "
-            "it an input is made up.",
+            help="Samples to run: .npz, .npy, .pt, safetensors, .csv, Parquet, a saved dataset, a "
+            "folder of shards, or a callable that yields batches. x is the only or first input, y "
+            "the labels. Without it an input is made up.",
             rich_help_panel=_DATA,
         ),
     ] = None,

@@ -8,8 +8,8 @@ from pathlib import Path
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, LoadError
 from gradscope.loading.csv_files import open_csv
-from gradscope.loading.dataset_folder import is_dataset, open_dataset
 from gradscope.loading.detect import FileKind, check_file, detect
+from gradscope.loading.folders import open_folder
 from gradscope.loading.numpy_files import open_npy, open_npz
 from gradscope.loading.parquet_files import open_parquet
 from gradscope.loading.rows import Source
@@ -33,22 +33,22 @@ def open_source(path: str, settings: DataSettings) -> Source:
     """The samples of a data file; only its headers are read.
 
     Args:
-        path: of a file, as the user named it.
+        path: of a file or folder, as the user named it.
         settings: what else the user said of the data.
 
     Raises:
         DataError: no such file, broken, or something else than numbers.
     """
     try:
-        if is_dataset(Path(path)):
-            return open_dataset(Path(path), settings)
+        if Path(path).is_dir():
+            return open_folder(Path(path), settings)
         file = check_file(path)
         kind = detect(file)
     except LoadError as error:
-        hint = "Name a data file." if "folder" in error.what else error.hint
-        raise DataError(error.what, where=path, hint=hint) from error
+        raise DataError(error.what, where=path, hint=error.hint) from error
     opener = OPENERS.get(kind)
     if opener is None:
-        hint = "gradscope reads .npz, .npy, .pt, .safetensors, .csv, Parquet, or MODULE:CALLABLE."
+        hint = "gradscope reads .npz, .npy, .pt, .safetensors, .csv, Parquet, folders of shards, "
+        hint += "or MODULE:CALLABLE."
         raise DataError(f"is no data file (content: {kind})", where=path, hint=hint)
     return opener(file, settings)
