@@ -107,6 +107,9 @@ def bad_files(folder: Path) -> None:
     np.savez(folder / "nothing.npz")
     np.savez(folder / "labels.npz", x=x, y=np.zeros(7, dtype=np.int64))
     (folder / "truncated.npz").write_bytes((folder / "data.npz").read_bytes()[:100])
+    (folder / "table.csv").write_text("a,b,c,d,y\n1,2,3,4,u\n5,6,7,8,v\n", encoding="utf-8")
+    (folder / "other.csv").write_text("a,b,c,d,y\n1,2,3,4,w\n", encoding="utf-8")
+    (folder / "gaps.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,,8\n", encoding="utf-8")
     (folder / "data.doc").write_text("x", encoding="utf-8")
 
 
@@ -128,6 +131,19 @@ BAD_OPTIONS: dict[str, list[str]] = {
     "draws 0": ["inspect", "model.pt", "--draws", "0"],
     "seed negative": ["inspect", "model.pt", "--seed", "-1"],
     "seed too large": ["inspect", "model.pt", "--seed", str(2**63)],
+    "label-column alone": ["inspect", "model.pt", "--label-column", "-1"],
+    "label-column unknown": [
+        *("inspect", "model.pt", "--data", "table.csv", "--label-column", "no_such"),
+    ],
+    "label-column beyond": ["inspect", "model.pt", "--data", "table.csv", "--label-column", "-9"],
+    "label-column of no table": [
+        *("inspect", "model.pt", "--data", "data.npz", "--label-column", "no_such"),
+    ],
+    "standardise alone": ["inspect", "model.pt", "--standardise"],
+    "standardise a callable": [
+        *("inspect", "model.pt", "--data", "factory.py:batches", "--standardise"),
+    ],
+    "shape of data": ["inspect", "model.pt", "--data", "table.csv", "--input-shape", "5"],
     "shape empty": ["inspect", "model.pt", "--input-shape", ""],
     "shape open": ["inspect", "model.pt", "--input-shape", "3x"],
     "shape zero": ["inspect", "model.pt", "--input-shape", "0x3"],
@@ -190,6 +206,9 @@ BAD_FILES: dict[str, list[str]] = {
     "data objects": ["inspect", "model.pt", "--data", "objects.npz"],
     "data no samples": ["inspect", "model.pt", "--data", "none.npz"],
     "data no arrays": ["inspect", "model.pt", "--data", "nothing.npz"],
+    "data table with gaps": ["inspect", "model.pt", "--data", "gaps.csv"],
+    "data table of noise": ["inspect", "model.pt", "--data", "noise.pt"],
+    "val of other classes": ["inspect", "model.pt", "--data", "table.csv", "--val", "other.csv"],
     "data labels misfit": ["inspect", "model.pt", "--data", "labels.npz"],
     "data attack": ["inspect", "model.pt", "--data", "attack.pt"],
     "data no module": ["inspect", "model.pt", "--data", "no_such_module:batches"],

@@ -9,10 +9,17 @@ from typing import Annotated
 import typer
 
 from gradscope.cli import status
+from gradscope.cli.data_options import (
+    InputShape,
+    LabelColumn,
+    Standardise,
+    check_data_options,
+)
 from gradscope.cli.options import (
     Format,
     parse_arch,
     parse_arch_args,
+    parse_input_shapes,
     parse_loss,
     parse_samples,
 )
@@ -67,6 +74,9 @@ def fix(
         str,
         typer.Option(metavar="N|all", help="How many samples to use.", rich_help_panel=_DATA),
     ] = "all",
+    label_column: LabelColumn = None,
+    standardise: Standardise = False,
+    input_shape: InputShape = None,
     arch: Annotated[
         str | None,
         typer.Option(
@@ -199,6 +209,7 @@ def fix(
         raise OptionError("missing", where="--data", hint="A repair is trained and proven on it.")
     if lr is not None and not 0 < lr < 1e3:
         raise OptionError(f"{lr} is no learning rate", where="--lr", hint="For example: 1e-3.")
+    check_data_options(data, label_column, standardise)
     settings = Settings(
         model=model,
         load=LoadSettings(
@@ -208,7 +219,15 @@ def fix(
             trust_model=trust_model,
             key=key,
         ),
-        data=DataSettings(data=data, val=val, samples=parse_samples(samples), seed=seed),
+        data=DataSettings(
+            data=data,
+            val=val,
+            samples=parse_samples(samples),
+            seed=seed,
+            input_shape=parse_input_shapes(input_shape or ()),
+            label_column=label_column,
+            standardise=standardise,
+        ),
         probe=ProbeSettings(loss=parse_loss(loss), device=device),
     )
     kind = regularize.value

@@ -7,6 +7,12 @@ from typing import Annotated
 
 import typer
 
+from gradscope.cli.data_options import (
+    InputShape,
+    LabelColumn,
+    Standardise,
+    check_data_options,
+)
 from gradscope.cli.options import (
     FailOn,
     Format,
@@ -56,34 +62,9 @@ def inspect(
     batch_size: Annotated[
         int, typer.Option(min=1, metavar="N", help="Samples in one pass.", rich_help_panel=_DATA)
     ] = 512,
-    label_column: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|NUMBER",
-            help="The column of labels, by name or number (from 0; -1 is the last). Without it: "
-            "the one called y, label(s) or target(s).",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    standardise: Annotated[
-        bool,
-        typer.Option(
-            "--standardise",
-            "--standardize",
-            help="Feed (x - mean) / sd, each column or channel by itself, with the mean and sd of "
-            "the samples of --data. Without it data are fed as they are.",
-            rich_help_panel=_DATA,
-        ),
-    ] = False,
-    input_shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="[NAME=]3x32x32",
-            help="Shape of an input, without the sample axis: of a made-up one, or how to lay out "
-            "the columns of a file. Repeatable.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
+    label_column: LabelColumn = None,
+    standardise: Standardise = False,
+    input_shape: InputShape = None,
     arch: Annotated[
         str | None,
         typer.Option(
@@ -261,12 +242,7 @@ def inspect(
     )
     if arch_args is not None and arch is None:
         raise OptionError("means nothing without --arch", where="--arch-args")
-    for option, given in (
-        ("--label-column", label_column is not None),
-        ("--standardise", standardise),
-    ):
-        if given and data is None:
-            raise OptionError("means nothing without --data", where=option)
+    check_data_options(data, label_column, standardise)
     if out is not None:
         check_target(out, inputs=(model, data, val, save_gradients), option="--out")
     return _run(settings, format_, out, all_layers, fail_on)

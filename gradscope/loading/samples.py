@@ -49,7 +49,7 @@ def load_validation(
     _check_runs(model)
     sample = _open(model, settings.val, settings, loss, like.prepared if like else None)
     if not sample.labels:
-        hint = "Add an array y."
+        hint = "Add an array y, or say which it is with --label-column."
         raise DataError("held-out data without labels say nothing", where=settings.val, hint=hint)
     return sample
 
