@@ -95,7 +95,8 @@ def _detect_zip(file: Path) -> FileKind:
         what = f"is a broken or truncated archive ({error})"
         raise LoadError(what, where=str(file), hint="Save or copy it again.") from error
     bases = {n.partition("/")[2] for n in names}
-    if any(b.startswith("models/") for b in bases) or "archive_format" in bases:
+    exported = "archive_format" in bases or "serialized_exported_program.json" in names
+    if exported or any(b.startswith(("models/", "data/aotinductor/")) for b in bases):
         return FileKind.EXPORTED
     if (
         "constants.pkl" in bases

@@ -13,6 +13,7 @@ from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, OptionError
 from gradscope.loading.checkpoint import StateDict, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
+from gradscope.loading.export import load_exported
 from gradscope.loading.fitting import fit
 from gradscope.loading.onnx import open_onnx
 from gradscope.loading.pytorch import open_checkpoint
@@ -22,9 +23,6 @@ from gradscope.loading.wrappers import unwrapped
 from gradscope.model import LoadedModel
 from gradscope.usercode import load_object, one_line
 
-_LATER = {
-    FileKind.EXPORTED: "Save the eager model or its state_dict with torch.save.",
-}
 _NO_MODEL = {
     FileKind.NPZ: "It looks like data: pass it with --data.",
     FileKind.NPY: "It looks like data: pass it with --data.",
@@ -50,15 +48,14 @@ def load_model(path: str, settings: LoadSettings) -> LoadedModel:
     """
     file = check_file(path)
     kind = detect(file)
-    if kind in _LATER:
-        what = f"is a {kind} file, which this version does not open as a model"
-        raise LoadError(what, where=path, hint=_LATER[kind])
     if kind in _NO_MODEL:
         raise LoadError(f"is no model file (content: {kind})", where=path, hint=_NO_MODEL[kind])
     if kind is FileKind.ONNX:
         return open_onnx(path, file)
     if kind is FileKind.TORCHSCRIPT:
         return load_script(path, file, settings)
+    if kind is FileKind.EXPORTED:
+        return load_exported(path, file, settings)
     if kind is FileKind.SAFETENSORS:
         return _from_state(path, "safetensors", read_safetensors(file), settings)
     if kind is FileKind.INDEX:

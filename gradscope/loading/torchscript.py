@@ -16,6 +16,7 @@ from gradscope.loading.checkpoint import some
 from gradscope.loading.script_frozen import Frozen
 from gradscope.loading.script_module import inputs_of, prepare, unoptimised
 from gradscope.loading.script_scan import Checked
+from gradscope.loading.tied import tie
 from gradscope.model import LoadedModel
 
 _AGAIN = "Save or copy the file again."
@@ -44,6 +45,7 @@ def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     if not module._c._has_method("forward"):
         methods = some(sorted(module._c._method_names()))
         raise LoadError(f"has no forward (methods: {methods})", where=path)
+    tie(module)
     frozen = not list(module.parameters())
     remembers = prepare(module, checked.assigned, checked.calls)
     notes = _notes(checked, remembers)

@@ -57,9 +57,15 @@ class Axes:
         return plan
 
 
-def calibrate(subject: Subject, batch: Batch) -> tuple[Axes, ForwardPass]:
-    """Axes of everything, from a pass over the first few samples of ``batch``."""
-    small = _first(batch, min(_SAMPLES, batch.size))
+def calibrate(subject: Subject, batch: Batch, *, whole: bool) -> tuple[Axes, ForwardPass]:
+    """Axes of everything, from a pass over the first few samples of ``batch``.
+
+    Args:
+        subject: the model.
+        batch: the first one.
+        whole: all of ``batch``, since the model takes no other number of samples.
+    """
+    small = batch if whole else _first(batch, min(_SAMPLES, batch.size))
     n = small.size
     run = run_forward(subject, small, lambda *_: Plan(None), measure=False)
     sites: dict[int, BatchLayout | None] = {}

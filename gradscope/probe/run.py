@@ -70,7 +70,7 @@ def measure(
         fresh, skipped = set_mode(module, settings.mode)
         skipped += require_gradients(module)
         probed = _Probed(subject, settings, seed)
-        probed.run(sample, progress)
+        probed.run(sample, progress, whole=model.batch is not None)
         scorer = Scorer(subject, settings.loss, probed.squash())
         losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
         skill = _skill(scorer, sample, validation, progress)
@@ -127,12 +127,12 @@ class _Probed:
     means: dict[str, torch.Tensor] = field(default_factory=dict)
     loss_means: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def run(self, sample: Sample, progress: Progress) -> None:
+    def run(self, sample: Sample, progress: Progress, *, whole: bool) -> None:
         """Calibrate, sweep, and take the statistics of the parameters' gradients."""
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
-        self.axes, self.first = calibrate(self.subject, first)
+        self.axes, self.first = calibrate(self.subject, first, whole=whole)
         self._check(self.first)
         progress.start("probing", sample.samples)
         keep = self.settings.save_gradients is not None

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gradscope.cli.main import main
 from gradscope.config import LoadSettings
 from gradscope.errors import GradscopeError, LoadError
 from gradscope.loading import load_model
 from tests.hostile import CANARY
+from tests.hostile_exports import HARMLESS_EXPORTS, HOSTILE_EXPORTS
 from tests.hostile_scripts import HOSTILE_SCRIPTS
 from tests.loading.test_hostile import listing
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-HOSTILE_PROGRAMS = {**HOSTILE_SCRIPTS}
+HOSTILE_PROGRAMS = {**HOSTILE_SCRIPTS, **HOSTILE_EXPORTS}
 
 
 @pytest.mark.parametrize("name", HOSTILE_PROGRAMS)
@@ -48,12 +50,41 @@ def test_refused_by_the_command_line(name: str, tmp_path: Path, capsys: pytest.C
 
 def test_there_are_enough_of_them():
     assert len(HOSTILE_SCRIPTS) >= 30
+    assert len(HOSTILE_EXPORTS) >= 30
 
 
-@pytest.mark.parametrize("name", ["script: __setstate__ writes a file"])
-def test_the_canary_would_sing(name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", HARMLESS_EXPORTS)
+def test_what_is_dropped_never_runs(name: str, tmp_path: Path):
+    path = HARMLESS_EXPORTS[name](tmp_path)
+    before = listing(tmp_path)
+    model = load_model(str(path), LoadSettings())
+    assert model.module is not None
+    assert model.module(torch.zeros(4, 3)).shape == (4, 3)
+    assert listing(tmp_path) == before
+
+
+def test_a_script_would_sing(tmp_path: Path):
     """With ``--trust-model`` the same file runs: the tests above can fail."""
-    path = HOSTILE_PROGRAMS[name](tmp_path)
+    path = HOSTILE_PROGRAMS["script: __setstate__ writes a file"](tmp_path)
     with contextlib.suppress(GradscopeError):
         load_model(str(path), LoadSettings(trust_model=True))
+    assert (tmp_path / CANARY).exists()
+
+
+SINGING = ["export: os.system as a size", "export: opaque constant", "export: pickled weight"]
+
+
+@pytest.mark.parametrize("name", SINGING)
+def test_an_exported_program_would_sing(name: str, tmp_path: Path):
+    """torch itself runs these."""
+    path = HOSTILE_PROGRAMS[name](tmp_path)
+    with contextlib.suppress(Exception):
+        torch.export.load(path).module()(torch.zeros(4, 3))
+    assert (tmp_path / CANARY).exists()
+
+
+def test_guards_would_sing(tmp_path: Path):
+    path = HARMLESS_EXPORTS["export: guards are code"](tmp_path)
+    with contextlib.suppress(Exception):
+        torch.export.load(path).module()(torch.zeros(4, 3))
     assert (tmp_path / CANARY).exists()

@@ -161,6 +161,15 @@ def test_weights_without_gradient_are_measured(tmp_path: Path):
     assert not any(p.trainable for p in found.parameters)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_shared_weights_are_one_parameter(form: str, tmp_path: Path):
+    module, x = eager("mlp")
+    module[2].weight = module[0].weight
+    found = numbers(load(saved(FORMS[form](module, x), tmp_path)), x)
+    assert_same(found, numbers(LoadedModel("m", "module", module), x))
+    assert ("0.weight", "2.weight") in [p.names for p in found.parameters]
+
+
 def test_devices_in_the_code_become_the_cpu(tmp_path: Path):
     module, x = eager("lstm")
     path = saved(torch.jit.trace(module, x[:4]), tmp_path)
