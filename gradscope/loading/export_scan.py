@@ -14,7 +14,7 @@ from gradscope.loading.archive import Archive, opened
 from gradscope.loading.export_program import Program
 from gradscope.loading.export_weights import read_config
 from gradscope.loading.pickle_scan import Unsafe
-from gradscope.loading.pytorch import refusal
+from gradscope.loading.refusal import refusal
 
 _AGAIN = "Save or copy the file again."
 _EXPORT = "Export the model again with a recent PyTorch."
