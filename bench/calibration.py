@@ -38,7 +38,7 @@ def build(options: argparse.Namespace) -> None:
 
     units = [
         Unit(options.part, family, seed, options.dir / options.part / family.name)
-        for seed in SEEDS
+        for seed in options.seeds
         for family in PARTS[options.part]
         if options.only in family.name
     ]
@@ -54,7 +54,9 @@ def measure(options: argparse.Namespace) -> None:
     tasks = [
         (record, now, steps)
         for record in records(options.dir / options.part)
-        if options.only in record["id"] and not current(record, now, steps)
+        if options.only in record["id"]
+        and record["seed"] in options.seeds
+        and not current(record, now, steps)
     ]
     print(f"{len(tasks)} to measure", flush=True)
     _each(measure_one, tasks, options.jobs)
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="part of a family's or a model's name")
     parser.add_argument("--trial", type=int, default=0, help="measure with a trial of STEPS steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="build, measure these")
     parser.add_argument("--out", type=Path, help="file for the report of evaluate")
     options = parser.parse_args()
     COMMANDS[options.command](options)

@@ -18,6 +18,7 @@ from bench.zoo.record import read, write
 from bench.zoo.training import Score
 from bench.zoo.truth import decide
 from gradscope.findings import Cause
+from gradscope.measurements import Role
 from tests.support import measured
 
 ALL = (*DEVELOPMENT, *HELD)
@@ -113,6 +114,7 @@ def scored(share_right: float, n: int = 400) -> Score:
     ("saved", "untreated", "twin", "truth"),
     [
         (0.10, 0.20, 0.95, "faulty"),
+        (0.10, 0.75, 0.95, "faulty"),  # it learns, but not what it could
         (0.10, 0.94, 0.95, "healthy"),  # it trains to its reference
         (0.94, 0.10, 0.95, "healthy"),  # it works, whatever becomes of it
         (0.10, 0.85, 0.95, "ambiguous"),
@@ -130,6 +132,7 @@ def test_measurements_come_back_from_their_file(tmp_path):
     again = read(tmp_path / "m.json")
     for field in dataclasses.fields(found):
         assert getattr(again, field.name) == getattr(found, field.name), field.name
+    assert isinstance(again.sites[0].role, Role)  # an equal string is not enough for the rules
 
 
 def test_wilson_agrees_with_published_values():
