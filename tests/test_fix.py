@@ -133,6 +133,19 @@ def test_safetensors_keep_their_metadata(tmp_path, capsys):
     assert accuracy(module) > 0.9
 
 
+@pytest.mark.parametrize("trace", [False, True])
+def test_scripts(tmp_path, capsys, trace):
+    path, out = tmp_path / "model.ts", tmp_path / "fixed.ts"
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
+    made = torch.jit.trace(module, DATA.val[0][:8]) if trace else torch.jit.script(module)
+    made.save(path)
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    assert status == 0
+    found = accuracy(torch.jit.load(out))
+    assert found == pytest.approx(report["stages"][-1]["score"])
+    assert found > 0.9
+
+
 def test_a_plan_writes_nothing(tmp_path, capsys):
     model = str(SAMPLES / "saturated_tanh.pt")
     before = sorted(tmp_path.iterdir())

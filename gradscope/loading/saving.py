@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -85,6 +86,37 @@ def _zip(file: Path, target: Path, changed: Tensors, under: str) -> None:
                 _put(out, entry, bytes(content))
 
 
+def _exported(file: Path, target: Path, changed: Tensors, under: str) -> None:
+    """Raw numbers in records of their own, named by a table."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        table = next((e for e in entries if e.filename.endswith("_weights_config.json")), None)
+        if table is None:
+            raise LoadError("has no table of weights", where=str(file))
+        folder = table.filename.rpartition("/")[0]
+        known = json.loads(archive.read(table))["config"]
+        named = names_in_file(known, changed, under, str(file))
+        places = {p: _raw_place(known[p], changed[n], str(file)) for n, p in named.items()}
+        new = _storages(
+            {named[n]: v for n, v in changed.items()},
+            places,
+            lambda key: bytearray(archive.read(f"{folder}/{key}")),
+        )
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
+            for entry in entries:
+                key = entry.filename.removeprefix(f"{folder}/")
+                _put(out, entry, bytes(new[key] if key in new else archive.read(entry)))
+
+
+def _raw_place(known: Mapping[str, Any], value: torch.Tensor, where: str) -> Place:
+    if known.get("use_pickle"):
+        raise LoadError("keeps its weights pickled, which cannot be written yet", where=where)
+    meta = known["tensor_meta"]
+    stride = tuple(int(s["as_int"]) for s in meta["strides"])
+    offset = int(meta["storage_offset"]["as_int"])
+    return Place(known["path_name"], value.dtype, offset, tuple(value.shape), stride)
+
+
 def _storages(
     values: Tensors, places: Mapping[str, Place], read: Callable[[str], bytearray]
 ) -> dict[str, bytearray]:
@@ -154,4 +186,6 @@ _WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str], None]] = {
     FileKind.TORCH_ZIP: _zip,
     FileKind.TORCH_LEGACY: _legacy,
     FileKind.SAFETENSORS: _safetensors,
+    FileKind.TORCHSCRIPT: _zip,
+    FileKind.EXPORTED: _exported,
 }

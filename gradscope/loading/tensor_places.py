@@ -92,7 +92,9 @@ def _built(value: Built, path: str, depth: int) -> Iterator[tuple[str, Place]]:
     elif value.items:
         yield from _pairs(value.items, path, depth)
     for state in value.states:
-        if isinstance(state, dict) and "_modules" in state:
+        if isinstance(state, dict) and value.of.module.startswith("__torch__"):
+            yield from _pairs(state.items(), path, depth)  # a script keeps all by its names
+        elif isinstance(state, dict) and "_modules" in state:
             for owned in ("_parameters", "_buffers", "_modules"):
                 yield from _walk(state.get(owned), path, depth + 1)
 
