@@ -133,6 +133,7 @@ def test_safetensors_keep_their_metadata(tmp_path, capsys):
     assert accuracy(module) > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("trace", [False, True])
 def test_scripts(tmp_path, capsys, trace):
     path, out = tmp_path / "model.ts", tmp_path / "fixed.ts"
