@@ -7,19 +7,23 @@ state that came out of the file.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections import deque
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import torch
 
 _SMALL = 1 << 14  # elements
+_MOST = 10_000  # containers that are looked into
 _OWN = frozenset({"_parameters", "_buffers", "_modules", "training"})
+_DERIVED = ("_g", "_v", "_orig")  # weight_norm and its like make ``weight`` anew from these
 
 
 class Snapshot:
-    """Buffers, and the plain attributes of every module: tensors, numbers, lists, dictionaries.
+    """Buffers, and whatever else the modules hold: tensors, lists, dictionaries, plain objects.
 
-    Lists and dictionaries are copied one level deep; what lies deeper is not looked at.
+    Containers and objects of the user's are followed as deep as they go, up to 10000 of them;
+    objects of torch's own and parameters are not.
 
     Args:
         module: as it is to be again.
@@ -27,63 +31,79 @@ class Snapshot:
     """
 
     def __init__(self, module: torch.nn.Module, leave: Container[int] = ()) -> None:
-        kept = (b for b in module.buffers() if id(b) not in leave)
-        self._buffers = [(b, b._version, b.detach().clone()) for b in kept]
-        self._modules = [
-            _State(name, child)
-            for name, child in module.named_modules()
-            if not isinstance(child, torch.jit.ScriptModule)  # keeps its own books
-        ]
+        buffers = {id(b): b for b in module.buffers()}
+        self._tensors = [_Values(b) for i, b in buffers.items() if i not in leave]
+        self._modules = []
+        walk = _Walk(set(buffers))
+        for name, child in module.named_modules():
+            if isinstance(child, torch.jit.ScriptModule):
+                continue  # keeps its own books
+            self._modules.append(_Attributes(name, child))
+            for key, value in _attributes(child):
+                walk.visit(value, f"{name}.{key}" if name else key)
+        self._containers = walk.containers
+        self._tensors += walk.tensors
 
     def restore(self) -> tuple[str, ...]:
         """Put everything back.
 
         Returns:
-            names of the attributes and replaced buffers that had changed.
+            names of the attributes, containers and replaced buffers that had changed.
         """
         changed = [name for state in self._modules for name in state.restore()]
+        changed += [c.path for c in self._containers if c.restore()]
         with torch.no_grad():
-            for i, (buffer, version, value) in enumerate(self._buffers):
-                if _is_changed(buffer, version, value):
-                    buffer.detach_()
-                    if buffer.shape != value.shape:
-                        buffer.resize_(value.shape)
-                    buffer.copy_(value)
-                    self._buffers[i] = (buffer, buffer._version, value)
+            changed += [v.path for v in self._tensors if v.restore() and v.path]
         return tuple(changed)
 
 
-def _is_changed(buffer: torch.Tensor, version: int, value: torch.Tensor) -> bool:
-    """Batch norm writes its statistics without counting it as a change: small ones are compared."""
-    if buffer._version != version:
+class _Values:
+    """The values of one tensor; a path if it is no buffer."""
+
+    def __init__(self, tensor: torch.Tensor, path: str = "") -> None:
+        self._tensor, self.path = tensor, path
+        self._version, self._value = tensor._version, tensor.detach().clone()
+
+    def restore(self) -> bool:
+        tensor, value = self._tensor, self._value
+        if not self._is_changed():
+            return False
+        tensor.detach_()
+        if tensor.shape != value.shape:
+            tensor.resize_(value.shape)
+        tensor.copy_(value)
+        self._version = tensor._version
         return True
-    return buffer.numel() <= _SMALL and not torch.equal(buffer, value)
+
+    def _is_changed(self) -> bool:
+        """Batch norm writes its statistics without counting it: small tensors are compared."""
+        if self._tensor._version != self._version:
+            return True
+        return self._tensor.numel() <= _SMALL and not torch.equal(self._tensor, self._value)
 
 
-class _State:
-    """One module's own."""
+class _Attributes:
+    """The attributes and buffers of one module, by identity."""
 
     def __init__(self, name: str, module: torch.nn.Module) -> None:
         self._name, self._module = name, module
         self._buffers = dict(module._buffers)
-        self._held = {k: (v, _copy(v)) for k, v in _attributes(module)}
+        self._held = dict(_attributes(module))
 
     def restore(self) -> Iterator[str]:
-        mine = vars(self._module)
+        mine, held = vars(self._module), self._held
         for key, value in _attributes(self._module):
-            if key not in self._held:
+            if key not in held:
                 del mine[key]
+            elif value is held[key]:
+                continue
+            else:
+                mine[key] = held[key]
+            if not any(f"{key}{end}" in self._module._parameters for end in _DERIVED):
                 yield self._path(key)
-            elif value is not self._held[key][0]:
-                mine[key] = self._held[key][0]
-                yield self._path(key)
-        for key, (value, copy) in self._held.items():
-            if key not in mine:
-                mine[key] = value
-                yield self._path(key)
-            if copy is not None and not _same(value, copy):
-                _refill(value, copy)
-                yield self._path(key)
+        for key in held.keys() - mine.keys():
+            mine[key] = held[key]
+            yield self._path(key)
         now = self._module._buffers
         replaced = [k for k in {**now, **self._buffers} if now.get(k) is not self._buffers.get(k)]
         if replaced:
@@ -99,9 +119,29 @@ def _attributes(module: torch.nn.Module) -> list[tuple[str, Any]]:
     return [(k, v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")]
 
 
-def _copy(value: Any) -> Any:
-    """A shallow copy of a list or dictionary; None for anything else."""
-    return type(value)(value) if type(value) in (list, dict) else None
+class _Contents:
+    """The contents of one list, set, deque, dictionary or object, by identity."""
+
+    def __init__(self, value: Any, path: str) -> None:
+        self._value, self.path = value, path
+        self._copy = _shallow(value)
+
+    def restore(self) -> bool:
+        value, copy = self._value, self._copy
+        if _same(value, copy):
+            return False
+        value.clear()
+        fill: Callable[[Any], None] = (
+            value.extend if isinstance(value, list | deque) else value.update
+        )
+        fill(copy)
+        return True
+
+
+def _shallow(value: Any) -> Any:
+    if isinstance(value, dict):
+        return dict(value)
+    return set(value) if isinstance(value, set) else list(value)
 
 
 def _same(value: Any, copy: Any) -> bool:
@@ -109,12 +149,55 @@ def _same(value: Any, copy: Any) -> bool:
         return False
     if isinstance(value, dict):
         return all(k in copy and copy[k] is v for k, v in value.items())
+    if isinstance(value, set):
+        return bool(value == copy)
     return all(a is b for a, b in zip(value, copy, strict=True))
 
 
-def _refill(value: Any, copy: Any) -> None:
-    value.clear()
-    if isinstance(value, dict):
-        value.update(copy)
-    else:
-        value.extend(copy)
+class _Walk:
+    """Follows what a module holds.
+
+    Args:
+        seen: ids of what is kept already.
+    """
+
+    def __init__(self, seen: set[int]) -> None:
+        self.containers: list[_Contents] = []
+        self.tensors: list[_Values] = []
+        self._seen = seen
+
+    def visit(self, value: Any, path: str) -> None:
+        """One value and all that it holds."""
+        waiting = [(value, path)]
+        while waiting and len(self.containers) < _MOST:
+            value, path = waiting.pop()
+            if id(value) in self._seen:
+                continue
+            if isinstance(value, torch.Tensor):
+                self._keep(value, path)
+            elif isinstance(value, tuple):
+                waiting += [(v, path) for v in value]
+            else:
+                inside = _inside(value)
+                if inside is not None:
+                    self._seen.add(id(value))
+                    self.containers.append(_Contents(inside, path))
+                    held = inside.values() if isinstance(inside, dict) else inside
+                    waiting += [(v, path) for v in held]
+
+    def _keep(self, tensor: torch.Tensor, path: str) -> None:
+        plain = tensor.layout is torch.strided and not tensor.is_nested
+        if plain and tensor.is_leaf and not isinstance(tensor, torch.nn.Parameter):
+            self._seen.add(id(tensor))
+            self.tensors.append(_Values(tensor, path))
+
+
+def _inside(value: Any) -> Any:
+    """What can change inside of a value: itself, or its attributes; None if nothing can."""
+    if isinstance(value, list | dict | set | deque):
+        return value
+    kind = type(value)
+    foreign = kind.__module__.partition(".")[0] in ("torch", "builtins")
+    if foreign or isinstance(value, type | torch.nn.Module) or callable(value):
+        return None
+    return getattr(value, "__dict__", None)

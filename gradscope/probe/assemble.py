@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 import torch
 
@@ -27,10 +28,11 @@ from gradscope.probe.forward import ForwardPass
 from gradscope.probe.kinds import class_name
 from gradscope.probe.ledger import Trace, compile_ledger, log_median, log_rms, time_ledger
 from gradscope.probe.magnitudes import shrink
+from gradscope.probe.reparam import owner_of
 from gradscope.probe.stats import ForwardStats
 from gradscope.probe.subject import Names
 from gradscope.probe.sweep import SiteSums, Sums
-from gradscope.probe.weights import weight_stats
+from gradscope.probe.weights import init_ratio, weight_stats
 
 UNIT_SATURATED_ABOVE = 0.95
 _MAX_UNITS, _MAX_INDICES, _MAX_STEPS = 1024, 32, 256
@@ -198,19 +200,29 @@ def parameters(
     trainable: Mapping[str, bool],
     gradients: Mapping[str, GradientStats] | None,
     losses: Mapping[str, GradientStats] | None,
+    made: Mapping[str, torch.Tensor | None],
     used: Set[str] | None = None,
 ) -> tuple[Parameter, ...]:
-    """All parameters with their magnitudes; ``used``: those that the forward pass took."""
+    """All parameters with their magnitudes.
+
+    ``made``: from :func:`gradscope.probe.reparam.made_weights`. A weight that is made of parameters
+    lends its init_ratio to the one that has its shape. ``used``: those that the forward pass took.
+    """
     relu_fed = {p for s in found_sites if s.kind in RELU_LIKE for p in s.parameters}
     result = []
     for name, tensor in names.tensors.items():
-        path = name.rpartition(".")[0]
         origin = names.origins.get(name)
+        whole = made.get(name, tensor)
         if origin is not None:
             path, inputs = origin.layer, origin.fan_in
         else:
-            inputs = fan_in(owners.get(path), tensor)
-        weight = weight_stats(tensor, inputs, math.sqrt(2.0) if name in relu_fed else 1.0)
+            path = owner_of(name)[0]
+            inputs = fan_in(owners.get(path), whole) if whole is not None else None
+        gain = math.sqrt(2.0) if name in relu_fed else 1.0
+        weight = weight_stats(tensor, inputs, gain)
+        if whole is not tensor and whole is not None:
+            ratio = init_ratio(weight_stats(whole, None, 1.0).rms or 0.0, inputs, gain)
+            weight = replace(weight, init_ratio=ratio)
         probe = gradients.get(name) if gradients is not None else None
         loss = losses.get(name) if losses is not None else None
         result.append(
@@ -261,7 +273,7 @@ def layers(
         result.append(
             Layer(
                 name=name,
-                kind=class_name(owners[name]) if name in owners else kinds.get(name, ""),
+                kind=_class_of(owners.get(name)) or kinds.get(name, ""),
                 parameters=tuple(p.name for p in mine),
                 sites=tuple(s.id for s in found_sites if owned & set(s.parameters)),
                 numel=numel,
@@ -273,6 +285,10 @@ def layers(
             )
         )
     return tuple(result)
+
+
+def _class_of(module: torch.nn.Module | None) -> str:
+    return class_name(module).removeprefix("Parametrized") if module is not None else ""
 
 
 def _joint(stats: Sequence[GradientStats | None]) -> float | None:

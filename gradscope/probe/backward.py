@@ -82,7 +82,8 @@ class Listener:
         layout = self._layout(node, shape) or guess(shape, self._samples)
         if layout is None:
             return torch.full((self._samples,), torch.nan)
-        wide = gradient if gradient.dtype in (torch.float32, torch.float64) else gradient.float()
+        full = gradient.dtype in (torch.float32, torch.float64) or gradient.is_complex()
+        wide = gradient if full else gradient.float()
         norms: torch.Tensor = torch.linalg.vector_norm(layout.rows(wide, self._samples), dim=1)
         return norms
 

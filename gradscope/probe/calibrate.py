@@ -6,7 +6,7 @@ every tensor; full support exposes coupling between samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +16,9 @@ from torch.utils._pytree import tree_map
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
-from gradscope.probe.graph import op_name
 from gradscope.probe.heads import HeadRoot
 from gradscope.probe.layout import BatchLayout, from_support, guess
-from gradscope.probe.subject import Subject
+from gradscope.probe.subject import Subject, models_code
 from gradscope.probe.tap import Plan
 
 _SAMPLES = 3
@@ -36,6 +35,7 @@ class Axes:
         nodes: (site id, call) -> layout of its gradient.
         plans: per activation in execution order: kind and how to read it.
         structure: of the small pass, reused by the large ones.
+        single: a pass yields a single number (a loss): then there is but one cotangent, 1.
     """
 
     coupled: bool
@@ -43,6 +43,7 @@ class Axes:
     sites: Mapping[str, BatchLayout]
     plans: tuple[tuple[str, Plan], ...]
     structure: Structure
+    single: bool = False
 
     def plan_of(self, samples: int) -> Callable[[int, Kind, tuple[int, ...]], Plan]:
         """For :class:`gradscope.probe.tap.ActivationTap`, with ``samples`` in the batch."""
@@ -57,12 +58,15 @@ class Axes:
         return plan
 
 
-def calibrate(subject: Subject, batch: Batch, *, whole: bool) -> tuple[Axes, ForwardPass]:
+def calibrate(
+    subject: Subject, batch: Batch, samples: int, *, whole: bool
+) -> tuple[Axes, ForwardPass]:
     """Axes of everything, from a pass over the first few samples of ``batch``.
 
     Args:
         subject: the model.
         batch: the first one.
+        samples: in all batches.
         whole: all of ``batch``, since the model takes no other number of samples.
     """
     small = batch if whole else _first(batch, min(_SAMPLES, batch.size))
@@ -77,11 +81,13 @@ def calibrate(subject: Subject, batch: Batch, *, whole: bool) -> tuple[Axes, For
         heads.append(layout)
         sites.update({k: v for k, v in found.items() if sites.get(k) is None})
         coupled = coupled or not free
+    coupled = coupled or any(name in _PACKING for name in run.graph.names)
     by_site, by_record = _by_site(run, sites)
     plans = tuple(
         (r.kind.name, by_record.get(i, Plan(guess(r.shape, n)))) for i, r in enumerate(run.records)
     )
-    return Axes(coupled, tuple(heads), by_site, plans, run.structure), run
+    single = (coupled or samples == 1) and all(h.tensor.numel() == 1 for h in run.heads)
+    return Axes(coupled, tuple(heads), by_site, plans, run.structure, single), run
 
 
 def _first(batch: Batch, count: int) -> Batch:
@@ -167,9 +173,10 @@ def _propagate(
     handles += [run.graph.nodes[i].register_prehook(listen_source) for i in inner]
     wanted = [*run.leaves, *_embedding_weights(run)]
     try:
-        gradients = torch.autograd.grad(
-            [head.edge], wanted, [cotangent], retain_graph=keep, allow_unused=True
-        )
+        with models_code("the backward pass failed"):
+            gradients = torch.autograd.grad(
+                [head.edge], wanted, [cotangent], retain_graph=keep, allow_unused=True
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -209,7 +216,14 @@ def _by_site(
     return by_site, by_record
 
 
-def coupling(run: ForwardPass) -> str | None:
-    """An operation that couples samples, for the report; None if none is known to."""
-    names: Sequence[str] = [op_name(n) for n in run.graph.nodes]
-    return "batch statistics" if any("BatchNorm" in n for n in names) else None
+def coupling(run: ForwardPass) -> str:
+    """What couples samples, for the report."""
+    names = run.graph.names
+    if any(n in _PACKING for n in names):
+        return "packed sequences, in which a sample has no fixed place"
+    if any("BatchNorm" in n for n in names):
+        return "batch statistics"
+    return "the model's own operations"
+
+
+_PACKING = {"PackPaddedSequenceBackward"}

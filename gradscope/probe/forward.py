@@ -17,7 +17,7 @@ from gradscope.probe.graph import Graph, build
 from gradscope.probe.heads import HeadRoot, find_heads
 from gradscope.probe.match import match
 from gradscope.probe.sites import SiteInfo, find_sites
-from gradscope.probe.state import unfused_recurrence
+from gradscope.probe.state import visible_operations
 from gradscope.probe.subject import Names, Subject
 from gradscope.probe.tap import ActivationTap, PlanOf, Record
 
@@ -41,7 +41,7 @@ class ForwardPass:
     Attributes:
         records: activations in execution order.
         record_of: activation node -> index of its record.
-        lost: records without a node: no gradient comes through them.
+        lost: index of each record without a node, with the reason.
         graph: the backward graph of all heads.
         heads, roots: outputs, and the node of each.
         sites: the activations, grouped.
@@ -53,7 +53,7 @@ class ForwardPass:
 
     records: Sequence[Record]
     record_of: Mapping[int, int]
-    lost: Sequence[int]
+    lost: Mapping[int, str]
     graph: Graph
     heads: Sequence[HeadRoot]
     roots: Sequence[int]
@@ -104,7 +104,7 @@ def run_forward(
         return leaf.clone()  # a model may change its input in place, which a leaf forbids
 
     tap = ActivationTap(plan, batch.size, measure=measure)
-    with torch.enable_grad(), unfused_recurrence(), tap:
+    with torch.enable_grad(), visible_operations(), tap:
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
         output = subject(args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}")
     records = tap.finish()

@@ -35,8 +35,13 @@ def op_name(node: Node) -> str:
 
 
 def output_shape(node: Node, number: int = 0) -> tuple[int, ...]:
-    """Shape of the ``number``-th tensor that the operation made."""
-    return tuple(int(s) for s in node._input_metadata[number].shape)
+    """Shape of the ``number``-th tensor that the operation made; -1 for a ragged axis."""
+    return tuple(_size(s) for s in node._input_metadata[number].shape)
+
+
+def _size(size: Any) -> int:
+    ragged = isinstance(size, torch.SymInt) and size.node.is_nested_int()
+    return -1 if ragged else int(size)
 
 
 @dataclass(frozen=True)

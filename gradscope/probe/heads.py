@@ -16,19 +16,10 @@ from torch.autograd.graph import GradientEdge
 
 from gradscope.errors import OptionError
 from gradscope.findings import Skipped
-from gradscope.probe.graph import SHAPE_OPS, Node, op_name, output_shape
+from gradscope.probe.graph import output_shape
+from gradscope.probe.squash import before_squash
 
 MAX_HEADS = 4
-_SQUASH = {
-    "SoftmaxBackward": "softmax",
-    "LogSoftmaxBackward": "log-softmax",
-    "SigmoidBackward": "sigmoid",
-    "LogSigmoidBackward": "log-sigmoid",
-    "TanhBackward": "tanh",
-    "HardsigmoidBackward": "hardsigmoid",
-    "AtanBackward": "atan",
-}
-_CONSTANT_ARITHMETIC = {"AddBackward", "SubBackward", "MulBackward", "DivBackward", "NegBackward"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,10 @@ def named_tensors(output: Any, name: str = "output") -> Iterator[tuple[str, torc
     elif dataclasses.is_dataclass(output) and not isinstance(output, type):
         for item in dataclasses.fields(output):
             yield from named_tensors(getattr(output, item.name), f"{name}.{item.name}")
+    elif type(output).__module__ != "builtins" and not isinstance(output, torch.nn.Module):
+        for key, value in getattr(output, "__dict__", {}).items():  # a result class of the user's
+            if isinstance(value, torch.Tensor):
+                yield f"{name}.{key}", value
 
 
 def chosen_tensors(output: Any, wanted: Sequence[str]) -> list[tuple[str, torch.Tensor]]:
@@ -108,7 +103,7 @@ def find_heads(output: Any, wanted: Sequence[str] = ()) -> tuple[list[HeadRoot],
     heads: list[HeadRoot] = []
     skipped: list[Skipped] = []
     for name, tensor in chosen_tensors(output, wanted):
-        if not tensor.is_floating_point():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
             skipped.append(Skipped(name, f"{_dtype(tensor)} output: no gradient is defined"))
         elif tensor.grad_fn is None:
             skipped.append(Skipped(name, "detached output: no parameter or input leads to it"))
@@ -118,7 +113,12 @@ def find_heads(output: Any, wanted: Sequence[str] = ()) -> tuple[list[HeadRoot],
             reason = f"only the first {MAX_HEADS} outputs are probed; --output chooses"
             skipped.append(Skipped(name, reason))
         else:
-            heads.append(_root(name, tensor))
+            root = _root(name, tensor)
+            twin = next((h.name for h in heads if h.edge == root.edge), None)
+            if twin is None:
+                heads.append(root)
+            else:
+                skipped.append(Skipped(name, f"made of the same tensor as {twin}"))
     return heads, skipped
 
 
@@ -129,52 +129,9 @@ def _dtype(tensor: torch.Tensor) -> str:
 def _root(name: str, tensor: torch.Tensor) -> HeadRoot:
     node, number = tensor.grad_fn, tensor.output_nr
     assert node is not None
-    found = _before_squash(node)
+    found = before_squash(node)
     if found is None:
         return HeadRoot(name, tensor, GradientEdge(node, number), tuple(tensor.shape), None)
-    squash, (inner, inner_number) = found
+    inner, inner_number = found.edge
     shape = output_shape(inner, inner_number)
-    return HeadRoot(name, tensor, GradientEdge(inner, inner_number), shape, squash)
-
-
-def _before_squash(node: Node) -> tuple[str, tuple[Node, int]] | None:
-    """What a final squashing operation squashes; None if the output ends otherwise."""
-    while node is not None:
-        name = op_name(node)
-        inputs = node.next_functions
-        if name in _SQUASH:
-            return _real_edge(_SQUASH[name], inputs[0])
-        if name == "DivBackward" and len(inputs) == 2 and _is_norm_of(inputs[1][0], inputs[0][0]):
-            return _real_edge("normalisation", inputs[0])
-        present = [n for n, _ in inputs if n is not None]
-        constant = name in _CONSTANT_ARITHMETIC and len(present) == 1
-        if len(present) != 1 or not (constant or name in SHAPE_OPS) or _is_leaf(present[0]):
-            return None
-        node = present[0]
-    return None
-
-
-def _real_edge(squash: str, edge: tuple[Node, int]) -> tuple[str, tuple[Node, int]] | None:
-    """Squashing of a leaf (the input itself) is no head to enter before."""
-    return None if edge[0] is None or _is_leaf(edge[0]) else (squash, edge)
-
-
-def _is_leaf(node: Node) -> bool:
-    return not node.next_functions
-
-
-def _is_norm_of(divisor: Node, numerator: Node) -> bool:
-    """Whether the divisor is a norm (perhaps clamped, expanded) of the numerator."""
-    if divisor is None or numerator is None:
-        return False
-    normed = False
-    for _ in range(8):
-        if divisor is numerator:
-            return normed
-        name = op_name(divisor)
-        normed = normed or "Norm" in name or name in ("SqrtBackward", "PowBackward", "SumBackward")
-        present = [n for n, _ in divisor.next_functions if n is not None]
-        if len(set(present)) != 1:
-            return False
-        divisor = present[0]
-    return False
+    return HeadRoot(name, tensor, GradientEdge(inner, inner_number), shape, found.name)

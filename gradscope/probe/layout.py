@@ -80,10 +80,10 @@ def from_support(gradient: torch.Tensor, n: int, sample: int) -> tuple[BatchLayo
 
     Returns:
         (layout, known). Layout None and known: samples are coupled. Not known: no gradient
-        arrived at all, so that nothing can be told.
+        arrived at all, or NaN, which is everywhere: nothing can be told.
     """
     support = gradient != 0
-    if not bool(support.any()):
+    if not bool(support.any()) or bool(torch.isnan(gradient).any()):
         return None, False
     for axis, size in enumerate(gradient.shape):
         if size % n or size == 0:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import torch
 
 from gradscope.probe.activations import NODES, SOFTSIGN, Kind
 from gradscope.probe.graph import Graph, output_shape
@@ -39,35 +41,49 @@ def softsign_parts(graph: Graph, node: int) -> tuple[int, int] | None:
     return (add, inner[0]) if same else None
 
 
-def match(graph: Graph, records: Sequence[Record]) -> tuple[dict[int, int], list[int]]:
-    """Pairs nodes with records; both are in execution order.
+def match(graph: Graph, records: Sequence[Record]) -> tuple[dict[int, int], dict[int, str]]:
+    """Pairs nodes with records, by the number that autograd gave the node as the record was made.
+
+    What autograd has saved is not asked for it: a saved tensor that was changed in place since, or
+    that a checkpoint computes again, is not there to compare.
 
     Returns:
-        node -> index of its record; and the records without a node (run without gradients, or
-        used for nothing that the output depends on).
+        node -> index of its record; and index -> reason for the records without a node.
     """
-    nodes = candidates(graph)
+    numbers = {int(graph.nodes[i]._sequence_nr()): i for i in candidates(graph)}
     found: dict[int, int] = {}
-    position = 0
-    lost: list[int] = []
+    lost: dict[int, str] = {}
+    customs: dict[int, str] | None = None
     for index, record in enumerate(records):
-        at = next((i for i in range(position, len(nodes)) if _same(graph, nodes[i], record)), None)
-        if at is None:
-            lost.append(index)
+        node = numbers.get(record.number)
+        if record.refused is not None:
+            lost[index] = record.refused
+        elif node is not None and node not in found and _same(graph, node, record):
+            found[node] = index
         else:
-            found[nodes[at]] = index
-            position = at + 1
+            customs = _customs(graph) if customs is None else customs
+            lost[index] = _reason(graph, record, customs)
     return found, lost
 
 
 def _same(graph: Graph, node: int, record: Record) -> bool:
     name = graph.names[node]
     kinds: tuple[Kind, ...] = (SOFTSIGN,) if name == "DivBackward" else NODES[name]
-    raw = graph.nodes[node]
-    if record.kind not in kinds or output_shape(raw) != record.shape:
-        return False
-    for attribute in ("_saved_result", "_saved_self"):
-        saved = getattr(raw, attribute, None)
-        if saved is not None:
-            return saved.data_ptr() in record.addresses
-    return True
+    return record.kind in kinds and output_shape(graph.nodes[node]) == record.shape
+
+
+def _customs(graph: Graph) -> dict[int, str]:
+    """Names of custom autograd functions by the number of their nodes."""
+    return {
+        int(raw._sequence_nr()): name.removesuffix("Backward")
+        for raw, name in zip(graph.nodes, graph.names, strict=True)
+        if isinstance(raw, torch.autograd.function.BackwardCFunction)
+    }
+
+
+def _reason(graph: Graph, record: Record, customs: Mapping[int, str]) -> str:
+    if record.number in customs:
+        return f"inside of the custom function {customs[record.number]}, which has its own gradient"
+    if "CopySlices" in graph.names:
+        return "no gradient comes through it: unused, without gradients, or a view changed in place"
+    return "no gradient comes through it: run without gradients, or unused"

@@ -1,7 +1,8 @@
 """What an activation is for: found from what consumes its output.
 
-``gate``: it multiplies something that also carries data. ``part``: what it multiplies is made of
-its own pre-activation (SiLU, GELU). ``output``: nothing but reshaping and constant scaling follows.
+``gate``: bounded, it multiplies something that also carries data. ``part``: what it multiplies, or
+is added to, is made of its own pre-activation (SiLU, GELU, tanhshrink). ``output``: nothing but
+reshaping and constant scaling follows.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _PICKS = {
     "SliceBackward", "SelectBackward", "SplitBackward", "UnsafeSplitBackward",
     "SplitWithSizesBackward", "UnbindBackward",
 }  # fmt: skip
+_COMBINES = {"MulBackward", "AddBackward", "SubBackward"}  # x - tanh(x) is no tanh unit
 _GATING = {"sigmoid", "hardsigmoid"}
 _MANY = frozenset({(-1, -1)})
 Origin = frozenset[tuple[int, int]]
@@ -103,15 +105,16 @@ def _meets(
     consumer: int,
 ) -> Role:
     """Role by one consumer that is neither reshaping nor an activation."""
-    if graph.names[consumer] != "MulBackward" or graph.parameter_inputs(consumer):
-        return Role.HIDDEN
+    name = graph.names[consumer]
     others = [e for e in graph.data_inputs(consumer) if e.node != current]
-    if not others:
-        return Role.HIDDEN  # its own square
+    if name not in _COMBINES or graph.parameter_inputs(consumer) or not others:
+        return Role.HIDDEN  # for one, its own square
     edge = next(e for e in graph.inputs[node] if e is not None)
     mine = _edge_origin(graph, origins, edge)
     if mine != _MANY and mine == _edge_origin(graph, origins, others[0]):
         return Role.PART
+    if name != "MulBackward" or not activations[node].squashes:
+        return Role.HIDDEN  # an unbounded activation carries the signal (SwiGLU), it shuts nothing
     partner = _through_shapes(graph, others[0].node)
     if partner in activations and activations[node].name not in _GATING:
         # sigmoid x tanh in a feed-forward layer (highway, WaveNet): the tanh carries the signal.

@@ -26,6 +26,8 @@ from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.inputs import compute as compute_inputs
 from gradscope.probe.kinds import class_name
+from gradscope.probe.ready import check_ready
+from gradscope.probe.reparam import made_weights, pair_names
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
 from gradscope.probe.state import require_gradients, set_mode, untouched
@@ -61,13 +63,14 @@ def measure(
     """
     if model.module is None or sample is None:
         return _weights_only(model, seed, batch_size, settings)
+    check_ready(model.module, model.path)
     device = torch.device(settings.device)
     module = model.module.to(device) if device.type != "cpu" else model.module
     with untouched(module) as snapshot:
         subject = Subject(module, device, snapshot, settings.outputs, model.origins)
         names = subject.names
         trainable = {name: t.requires_grad for name, t in names.tensors.items()}
-        fresh, skipped = set_mode(module, settings.mode)
+        fresh, skipped = set_mode(module, settings.mode, sample.samples)
         skipped += require_gradients(module)
         probed = _Probed(subject, settings, seed)
         probed.run(sample, progress, whole=model.batch is not None)
@@ -75,21 +78,29 @@ def measure(
         losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
         skill = _skill(scorer, sample, validation, progress)
         probed.save(settings.save_gradients, losses is not None)
+        made = made_weights(module)
     sums = probed.sums
     owners = dict(module.named_modules())
     found_sites = assemble.sites(sums)
     heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
     skipped += [*probed.skipped, *notes]
     found = assemble.parameters(
-        names, owners, found_sites, trainable, probed.statistics, losses, probed.used()
+        names,
+        owners,
+        found_sites,
+        trainable,
+        probed.statistics,
+        losses,
+        made,
+        probed.used(),
     )
     result = Measurements(
-        model=_model_info(model, names, trainable),
+        model=_model_info(model, names, trainable, tuple(subject.remembers)),
         sample=_sample_info(sample, validation, sums.samples),
         run=RunInfo(
             mode=settings.mode,
             seed=seed,
-            draws=settings.draws,
+            draws=probed.draws,
             batch_size=batch_size,
             device=str(device),
             dtype=_dtypes(names),
@@ -109,7 +120,7 @@ def measure(
     if not is_nonfinite(result):
         return result
     with untouched(module):
-        set_mode(module, settings.mode)
+        set_mode(module, settings.mode, sample.samples)
         require_gradients(module)
         return replace(result, first_nonfinite=find_first(subject, sample))
 
@@ -132,19 +143,18 @@ class _Probed:
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
-        self.axes, self.first = calibrate(self.subject, first, whole=whole)
+        self.axes, self.first = calibrate(self.subject, first, sample.samples, whole=whole)
         self._check(self.first)
         progress.start("probing", sample.samples)
         keep = self.settings.save_gradients is not None
-        draws = list(range(self.settings.draws))
+        draws = list(range(self.draws))
         totals: dict[str, torch.Tensor] = {}
         for group in [[d] for d in draws] if keep else [draws]:
             self._sweep(sample, group, progress)
             if keep:
                 self._keep(totals)
         progress.finish()
-        samples = 1 if self.axes.coupled else self.sums.samples
-        scale = 1.0 / math.sqrt(max(samples, 1) * self.settings.draws)
+        scale = self._scale()
         for name, tensor in self.subject.names.tensors.items():
             gradient = totals.get(name) if keep else tensor.grad
             if gradient is not None:
@@ -152,7 +162,20 @@ class _Probed:
             self.statistics[name] = gradient_stats(gradient)
             tensor.grad = None
         for mean in self.means.values():
-            mean.mul_(math.sqrt(self.settings.draws) * scale / len(draws))
+            mean.mul_(math.sqrt(self.draws) * scale / len(draws))
+
+    @property
+    def draws(self) -> int:
+        """Random cotangents: one where there is no choice, and signs would cancel."""
+        return 1 if self.axes.single else self.settings.draws
+
+    def _scale(self) -> float:
+        """Of a sum of gradients over samples (batches, where these are coupled) and draws.
+
+        Random cotangents add like their number's root, the constant one of a single number fully.
+        """
+        parts = self.sums.batches if self.axes.coupled else self.sums.samples
+        return 1.0 / parts if self.axes.single else 1.0 / math.sqrt(parts * self.draws)
 
     def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
         sweep = Sweep(self.subject, self.axes, draws=draws, seed=self.seed)
@@ -178,12 +201,10 @@ class _Probed:
             reasons = "; ".join(f"{s.what}: {s.reason}" for s in run.skipped) or "no tensor"
             raise ProbeError(f"no output of the model can receive a gradient ({reasons})")
         if self.axes.coupled:
-            by = coupling(run) or "the model's own operations"
-            reason = f"samples are coupled by {by}: gains are per batch, not per sample"
+            reason = f"samples are coupled by {coupling(run)}: gains are per batch, not per sample"
             self.skipped.append(Skipped("per-sample statistics", reason))
-        for index in run.lost:
+        for index, reason in run.lost.items():
             kind = run.records[index].kind.name
-            reason = "no gradient comes through it: run without gradients, or unused"
             self.skipped.append(Skipped(f"activation {index} ({kind})", reason))
 
     def squash(self) -> str | None:
@@ -240,7 +261,8 @@ def _weights_only(
     tensors = {k: v for k, v in model.state.items() if v.is_floating_point() or v.is_complex()}
     by_id = {id(v): k for k, v in tensors.items()}
     names = Names(by_id, {k: (k,) for k in tensors}, {k: i for i, k in enumerate(tensors)}, tensors)
-    found = assemble.parameters(names, {}, (), dict.fromkeys(tensors, True), None, None)
+    made = pair_names(tensors)
+    found = assemble.parameters(names, {}, (), dict.fromkeys(tensors, True), None, None, made)
     trainable = dict.fromkeys(tensors, True)
     return Measurements(
         model=_model_info(model, names, trainable),
@@ -258,7 +280,14 @@ def _missing(model: LoadedModel) -> tuple[Skipped, ...]:
     return tuple(Skipped(what, reason) for what, reason in model.missing)
 
 
-def _model_info(model: LoadedModel, names: Names, trainable: Mapping[str, bool]) -> ModelInfo:
+def _model_info(
+    model: LoadedModel,
+    names: Names,
+    trainable: Mapping[str, bool],
+    remembers: tuple[str, ...] = (),
+) -> ModelInfo:
+    shown = ", ".join(remembers[:3]) + (", ..." if len(remembers) > 3 else "")
+    state = f"state between calls put back before each one: {shown}"
     numel = {k: t.numel() for k, t in names.tensors.items()}
     return ModelInfo(
         path=model.path,
@@ -266,7 +295,7 @@ def _model_info(model: LoadedModel, names: Names, trainable: Mapping[str, bool])
         parameters=sum(numel.values()),
         trainable=sum(v for k, v in numel.items() if trainable.get(k, False)),
         class_name=class_name(model.module) if model.module is not None else None,
-        notes=model.notes,
+        notes=(*model.notes, state) if remembers else model.notes,
     )
 
 

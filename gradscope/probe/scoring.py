@@ -12,7 +12,7 @@ from gradscope.measurements import Skill
 from gradscope.model import Batch, Sample
 from gradscope.probe.heads import chosen_tensors
 from gradscope.probe.losses import Loss, Score, decide, score, skill
-from gradscope.probe.subject import Subject
+from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
 
 
@@ -41,7 +41,9 @@ class Scorer:
                 loss = self._decided(output, labels)
                 losses = loss.function(output, labels)
                 if losses.requires_grad:
-                    torch.autograd.backward(losses.sum() / sample.samples)
+                    with models_code("the backward pass failed"):
+                        torch.autograd.backward(losses.sum() / sample.samples)
+                    self._subject.make_gradients_dense()
                     self.backward_passes += 1
             whole = whole.merge(score(loss, output.detach(), labels, self._squash))
             progress.advance(batch.size)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from gradscope.measurements import Role
 from gradscope.probe.activations import Kind
-from gradscope.probe.graph import SHAPE_OPS, Graph
+from gradscope.probe.graph import SHAPE_OPS, Graph, output_shape
+from gradscope.probe.reparam import owner_of
 from gradscope.probe.roles import roles_of
 
 _SPLITS = {"SplitBackward", "UnsafeSplitBackward", "SplitWithSizesBackward"}
@@ -131,7 +132,7 @@ def find_sites(
 
 def graph_shape(graph: Graph, node: int) -> tuple[int, ...]:
     """Shape of the (first) tensor that a node made."""
-    return tuple(int(s) for s in graph.nodes[node]._input_metadata[0].shape)
+    return output_shape(graph.nodes[node])
 
 
 def _pre_node(graph: Graph, node: int) -> int | None:
@@ -201,7 +202,8 @@ def _slice_part(graph: Graph, node: int) -> str | None:
         axis -= 1 << 64
     if axis % len(before) != len(before) - 1:
         return None
-    start, size = int(raw._saved_start), int(before[-1])
+    size = int(before[-1])
+    start = int(raw._saved_start or 0)  # None in scripts, from the beginning
     start = start - (1 << 64) if start >= 1 << 63 else start
     width = graph_shape(graph, node)[-1]
     return None if width == size else f"{max(start, 0)}:{max(start, 0) + width}"
@@ -245,22 +247,13 @@ def _joint_role(roles: Sequence[Role]) -> Role:
     return Role.OUTPUT
 
 
-def _owner(parameter: str) -> tuple[str, str]:
-    """(module path, parameter's own name), through torch's parametrizations."""
-    path, _, name = parameter.rpartition(".")
-    if ".parametrizations." in f".{path}.":
-        head, _, rest = f".{path}".partition(".parametrizations.")
-        return head.lstrip("."), rest
-    return path, name
-
-
 def _layer(key: Key, order: Mapping[str, int], layers: Mapping[str, str]) -> tuple[str, str]:
     """(module that owns the parameters, label of the site's place)."""
     if not key.parameters:
         known = sorted({_layer(p, order, layers) for p in key.priors})
         return known[0] if known else ("", "input")
     names = sorted(key.parameters, key=lambda p: order.get(p, 0))
-    owners = [(layers[n], "") if n in layers else _owner(n) for n in names]
+    owners = [(layers[n], "") if n in layers else owner_of(n) for n in names]
     labels: dict[str, str] = {}
     for path, name in owners:
         cell = _RECURRENT.match(name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import checkpoint
 
 from gradscope.findings import Skipped
 from gradscope.fusion import switched_off_fusion
@@ -17,9 +19,15 @@ from gradscope.snapshot import Snapshot
 
 @contextmanager
 def untouched(module: torch.nn.Module) -> Iterator[Snapshot]:
-    """Restores training flags, requires_grad, .grad, state and random generators."""
+    """Restores training flags, requires_grad, .grad, state and random generators.
+
+    Inside, no hook runs after a gradient has been accumulated: such hooks step an optimiser.
+    """
     modes = [(m, m.training) for m in module.modules()]
     gradients = [(p, p.requires_grad, p.grad) for p in module.parameters()]
+    # The engine keeps the dictionary itself, so it is emptied and filled again.
+    hooks = [h for h in (p._post_accumulate_grad_hooks for p in module.parameters()) if h]
+    steps = [(h, dict(h)) for h in hooks]
     snapshot = Snapshot(module)
     python, numpy = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
@@ -27,6 +35,8 @@ def untouched(module: torch.nn.Module) -> Iterator[Snapshot]:
         try:
             for parameter, _, _ in gradients:
                 parameter.grad = None
+            for hook, _ in steps:
+                hook.clear()
             yield snapshot
         finally:
             for m, mode in modes:
@@ -36,13 +46,22 @@ def untouched(module: torch.nn.Module) -> Iterator[Snapshot]:
                 if parameter.is_leaf:
                     parameter.requires_grad_(required)
                 parameter.grad = gradient
+            for hook, kept in steps:
+                hook.update(kept)
             snapshot.restore()
             random.setstate(python)
             np.random.set_state(numpy)
 
 
-def set_mode(module: torch.nn.Module, mode: str) -> tuple[list[str], list[Skipped]]:
+def set_mode(
+    module: torch.nn.Module, mode: str, samples: int = 2
+) -> tuple[list[str], list[Skipped]]:
     """Eval or train; in eval, batch norm that has never seen data uses batch statistics.
+
+    Args:
+        module: whose mode to set.
+        mode: eval or train.
+        samples: at least so many are in every batch: one has no batch statistics.
 
     Returns:
         names of the batch norms that use batch statistics, and what could not be set.
@@ -59,9 +78,14 @@ def set_mode(module: torch.nn.Module, mode: str) -> tuple[list[str], list[Skippe
     fresh: list[str] = []
     if mode == "eval":
         for name, child in module.named_modules():
-            if class_name(child) in _BATCH_NORMS and _never_trained(child):
-                child.train()
-                fresh.append(name)
+            if class_name(child) not in _BATCH_NORMS or not _never_trained(child):
+                continue
+            if samples == 1:
+                reason = "it has never seen data, and a single sample has no batch statistics"
+                skipped.append(Skipped(f"normalisation by {name}", reason))
+                continue
+            child.train()
+            fresh.append(name)
     return fresh, skipped
 
 
@@ -103,8 +127,27 @@ class _Unfused(torch.overrides.TorchFunctionMode):
 _RECURRENT = frozenset({torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu})
 
 
+class _NoCheckpoint:
+    """Stands in for the reentrant checkpoint: runs the segment once, and keeps its graph."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return function(*args)
+
+
 @contextmanager
-def unfused_recurrence() -> Iterator[None]:
-    """Inside, every gate of an LSTM, GRU or RNN runs as an operation of its own."""
-    with _Unfused():
-        yield
+def visible_operations() -> Iterator[None]:
+    """Inside, every activation runs as an operation of its own, with a node in the graph.
+
+    Gates of LSTMs, GRUs and RNNs are not fused. Reentrant checkpoints, which hide the graph of
+    their segment and refuse backward passes to chosen inputs, are plain calls. (The others build an
+    ordinary graph.)
+    """
+    names = vars(checkpoint)
+    original = names["CheckpointFunction"]
+    names["CheckpointFunction"] = _NoCheckpoint
+    try:
+        with _Unfused():
+            yield
+    finally:
+        names["CheckpointFunction"] = original

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,11 +86,46 @@ class Subject:
             ProbeError: the model failed on this input.
         """
         self.remembers.update(dict.fromkeys(self._snapshot.restore()))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return self.module(*args, **kwargs)
-        except Exception as error:  # any code may stand in a model's forward
-            what = f"the model failed on {where}: {type(error).__name__}: {error}"
-            hint = "Check that --data has what the model's forward takes."
-            raise ProbeError(what, hint=hint) from error
+        with models_code(f"the model failed on {where}"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.module(*args, **kwargs)
+
+    def make_gradients_dense(self) -> None:
+        """Sparse gradients (of ``Embedding(sparse=True)``) as ordinary tensors."""
+        for tensor in self.names.tensors.values():
+            if tensor.grad is not None and tensor.grad.layout is not torch.strided:
+                tensor.grad = tensor.grad.to_dense()
+
+
+@contextmanager
+def models_code(what: str) -> Iterator[None]:
+    """What the model's own code raises becomes one line.
+
+    Args:
+        what: failed.
+
+    Raises:
+        ProbeError: the model failed; running out of memory stays what it is.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # any code may stand in a model's forward
+        if "can't allocate memory" in str(error):
+            raise
+        message = f"{what}: {type(error).__name__}: {error}"
+        raise ProbeError(message, hint=_hint(str(error))) from error
+
+
+def _hint(message: str) -> str:
+    """What may help, by what the message is about."""
+    if "cuda" in message.lower():
+        return "Its code moves tensors to a GPU by itself: run it where there is one (--device)."
+    if "more than 1 value per channel" in message:
+        return "Batch statistics need two samples in every batch: choose another --batch-size."
+    if "not implemented for" in message or "not support" in message:
+        return "This operation does not exist here: try --device cuda, or the model in float32."
+    if "modified by an inplace operation" in message or "backward" in message:
+        return "It cannot be trained as it is either."
+    return "Check that --data has what the model's forward takes."

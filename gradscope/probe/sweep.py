@@ -21,7 +21,7 @@ from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
 from gradscope.probe.stats import ForwardStats, PerSample
-from gradscope.probe.subject import Subject
+from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
 
 
@@ -58,9 +58,9 @@ class Sums:
         traces: per head.
         lost: names of activations that no gradient comes through, with how often.
         shapes: per head, of the first batch's output.
-        samples: samples seen.
+        samples, batches: seen.
         inputs: what entered, by position.
-        passes: (forward, backward).
+        forward_passes, backward_passes: run.
     """
 
     sites: dict[str, SiteSums] = field(default_factory=dict)
@@ -69,6 +69,7 @@ class Sums:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     samples: int = 0
     inputs: dict[int, InputSums] = field(default_factory=dict)
+    batches: int = 0
     forward_passes: int = 0
     backward_passes: int = 0
 
@@ -131,11 +132,13 @@ class Sweep:
         sums = self.sums
         sums.shapes = sums.shapes or [tuple(head.shape) for head in run.heads]
         sums.samples += batch.size
+        sums.batches += 1
         sums.forward_passes += 1
         channels = bool(run.sites) and run.sites[0].unit_axis != -1
         add_batch(sums.inputs, batch, channels=channels)
         plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]
         listeners = [self._backward(run, plans, head, batch) for head in range(len(run.heads))]
+        self._subject.make_gradients_dense()
         self._gather_sites(run, listeners)
         for head, (plan, listener) in enumerate(zip(plans, listeners, strict=True)):
             trace = _trace(run, plan, listener)
@@ -160,14 +163,16 @@ class Sweep:
         meta = root.edge.node._input_metadata[root.edge.output_nr]
         try:
             for draw in self._draws:
-                cotangent = unit_cotangent(
+                cotangent = torch.ones(root.shape) if self._axes.single else unit_cotangent(
                     root.shape, layout, seed=self._seed, head=head, draw=draw,
                     start=batch.start, samples=n,
-                ).to(meta.dtype).to(meta.device)  # fmt: skip
+                )  # fmt: skip
+                cotangent = cotangent.to(meta.dtype).to(meta.device)
                 last = draw == self._draws[-1] and head == len(run.heads) - 1
-                torch.autograd.backward(
-                    [root.edge], [cotangent], retain_graph=not last, inputs=wanted
-                )
+                with models_code("the backward pass failed"):
+                    torch.autograd.backward(
+                        [root.edge], [cotangent], retain_graph=not last, inputs=wanted
+                    )
                 listener.end_draw()
                 self.sums.backward_passes += 1
         finally:

@@ -43,13 +43,20 @@ class Plan:
 class Record:
     """One call of an activation: what it was and what it showed.
 
-    ``addresses``: where its input and output lay in memory; autograd saves one of the two.
+    Attributes:
+        call: kind and attributes.
+        shape: of its output.
+        stats: what it showed.
+        number: sequence number of the newest autograd node as it ran: its own, if it has one, since
+            autograd numbers a node before it runs the operation.
+        refused: why it cannot be measured, if it cannot.
     """
 
     call: Call
     shape: tuple[int, ...]
     stats: ForwardStats
-    addresses: frozenset[int] = frozenset()
+    number: int = -1
+    refused: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -104,15 +111,19 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         z = args[0]
         call = describe(*args, **kwargs)
-        if call is None or not z.is_floating_point():
+        if call is None:
+            return func(*args, **kwargs)
+        refused = _refusal(z)
+        if refused is not None:
+            self.records.append(Record(call, (), ForwardStats(), refused=refused))
             return func(*args, **kwargs)
         if call.kind is GLU:
             z = z.chunk(2, int(call.attributes[0]))[1]
         # In-place forms overwrite z, so it is read first.
         take = self._read(call, z) if self._measure else None
+        number = _newest_node()
         result = func(*args, **kwargs)
-        output = result[0] if isinstance(result, tuple) else result
-        self._append(call, args[0], output, take)
+        self._append(call, result[0] if isinstance(result, tuple) else result, number, take)
         return result
 
     def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -133,7 +144,7 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(args[0], torch.Tensor) and args[0].data_ptr() == z.data_ptr():
                     call = Call(SOFTSIGN)
                     take = self._read(call, z) if self._measure else None
-                    self._append(call, z, result, take)
+                    self._append(call, result, _newest_node(), take)
 
     def finish(self) -> list[Record]:
         """The records, once the pass is over: looks at what still waits."""
@@ -185,12 +196,11 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _append(
         self,
         call: Call,
-        z: torch.Tensor,
         output: torch.Tensor,
+        number: int,
         take: Callable[[torch.Tensor], None] | None,
     ) -> None:
-        addresses = frozenset((z.data_ptr(), output.data_ptr()))
-        self.records.append(Record(call, tuple(output.shape), ForwardStats(), addresses))
+        self.records.append(Record(call, tuple(output.shape), ForwardStats(), number))
         if take is not None:
             take(output)
 
@@ -200,3 +210,17 @@ _SOFTSIGN_STEPS = frozenset({_aten.abs, _aten.add, _aten.div})
 
 def _is_at(args: tuple[Any, ...], pointer: int) -> bool:
     return any(isinstance(a, torch.Tensor) and a.data_ptr() == pointer for a in args)
+
+
+def _newest_node() -> int:
+    """Sequence number of the autograd node that was made last."""
+    return int(torch._C._autograd._get_sequence_nr()) - 1
+
+
+def _refusal(z: torch.Tensor) -> str | None:
+    """Why nothing can be said of an activation of ``z``."""
+    if z.is_complex():
+        return "complex numbers: an activation of them has no derivative in this sense"
+    if z.is_nested or z.layout is not torch.strided:
+        return f"its input is {'nested' if z.is_nested else str(z.layout).removeprefix('torch.')}"
+    return None if z.is_floating_point() else f"{str(z.dtype).removeprefix('torch.')} numbers"

@@ -112,11 +112,16 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         max_abs=largest,
         spectral_norm=spectral_norm(weight) if matrix else None,
         spectral_tolerance=SPECTRAL_TOLERANCE if matrix else None,
-        init_ratio=rms * math.sqrt(fan_in) / gain if fan_in else None,
+        init_ratio=init_ratio(rms, fan_in, gain),
         zero_fraction=zero / n,
         nonfinite_fraction=bad / n,
         outliers=outliers(_real(weight)) if not bad and zero < n else (),
     )
+
+
+def init_ratio(rms: float, fan_in: int | None, gain: float) -> float | None:
+    """Root mean square over gain / sqrt(fan_in); None without a fan_in."""
+    return rms * math.sqrt(fan_in) / gain if fan_in else None
 
 
 def spectral_norm(weight: torch.Tensor) -> float:

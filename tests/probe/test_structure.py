@@ -145,18 +145,20 @@ def test_outputs_of_any_shape_and_those_that_cannot_be_probed():
     class Many(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a = nn.Linear(6, 6)
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 2)
 
         def forward(self, x):
             z = self.a(x)
             index, fixed = z.argmax(1), z.detach()
-            return {"scores": z, "pair": (z.tanh(), index), "fixed": fixed}
+            pair = (self.b(z), index)
+            return {"scores": z, "pair": pair, "fixed": fixed, "squashed": z.tanh()}
 
     found = measured(Many(), torch.randn(9, 6))
     assert [h.name for h in found.heads] == ["output.scores", "output.pair[0]"]
     skipped = {s.what: s.reason for s in found.skipped}
     assert "int64" in skipped["output.pair[1]"]
     assert "detached" in skipped["output.fixed"]
+    assert "output.scores" in skipped["output.squashed"]  # a cotangent would enter there twice
 
 
 def test_nothing_to_differentiate_is_status_3():
