@@ -91,7 +91,7 @@ def arrow_reading(path: str) -> Iterator[None]:
         except (DataError, MemoryError):
             raise
         except (pa.ArrowException, TypeError, IndexError) as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).rstrip(".")) from error
 
 
 class _ArrowReader(Reader):

@@ -230,3 +230,15 @@ def test_mutations_are_read_or_refused(tmp_path):
         path.write_bytes(mutated(forms[seed % 2], seed))
         with contextlib.suppress(GradscopeError):  # anything else is a bug
             opened(nn.Linear(2, 2), path)
+
+
+def test_every_byte_of_the_footer_may_be_wrong(tmp_path):
+    """Some such files end the process if their columns are looked at from Python."""
+    whole = write(tmp_path, {"a": [[1.0, 2.0]] * 9}, store_schema=False).read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little")
+    path = tmp_path / "data.parquet"
+    for at in range(len(whole) - 8 - footer, len(whole)):
+        for value in (0, 2, 255):
+            path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            with contextlib.suppress(GradscopeError):  # anything else is a bug
+                opened(nn.Linear(2, 2), path)
