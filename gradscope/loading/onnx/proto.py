@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
 from gradscope.errors import LoadError
+from gradscope.loading.onnx import operators  # noqa: F401  (registers them)
 from gradscope.loading.onnx.external import load_external
+from gradscope.loading.onnx.registry import known
 
 _MAX_BYTES = 2**31 - 1  # protobuf holds no more in one message
 _MAX_NODES = 500_000
@@ -37,11 +39,52 @@ def read_proto(file: Path) -> ModelProto:
     if not model.HasField("graph") or not model.graph.node:
         raise LoadError("is an ONNX file without a graph", where=where, hint=_AGAIN)
     load_external(model, file)
+    return prepare(model, where)
+
+
+def prepare(model: ModelProto, where: str) -> ModelProto:
+    """A complete model checked, and without functions of its own.
+
+    Raises:
+        LoadError: cyclic, or against the ONNX specification.
+    """
     _check_functions(model, where)
     _check(model, where)
     if model.functions:
         model = _inlined(model, where)
-    return model
+    return _unfolded(model)
+
+
+def _unfolded(model: ModelProto) -> ModelProto:
+    """Operators that nothing here runs, but that ONNX defines by others, as those others."""
+    versions = {o.domain: o.version for o in model.opset_import}
+    names = {
+        (n.domain, n.op_type)
+        for n in nodes_of(model.graph)
+        if not known(n.domain, n.op_type) and _is_function(n, versions.get(n.domain, 0))
+    }
+    if not names:
+        return model
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        copy.graph.value_info.append(info)  # the inliner asks for the type of everything
+    try:
+        return onnx.inliner.inline_selected_functions(
+            copy, sorted(names), inline_schema_functions=True
+        )
+    except (ValueError, RuntimeError, DecodeError):
+        return model  # a type it cannot tell: the nodes are then refused by name
+
+
+def _is_function(node: NodeProto, version: int) -> bool:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    body, builder = "has_function", "has_context_dependent_function"  # not in its type stubs
+    return bool(getattr(schema, body) or getattr(schema, builder))
 
 
 def nodes_of(graph: GraphProto) -> Iterator[NodeProto]:

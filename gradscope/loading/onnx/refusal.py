@@ -9,8 +9,9 @@ from gradscope.errors import LoadError
 from gradscope.loading.onnx import operators  # noqa: F401  (registers them)
 from gradscope.loading.onnx.graph import Graph, Node
 from gradscope.loading.onnx.registry import find, why_refused
+from gradscope.loading.onnx.tensors import DTYPES, type_name
 
-_OLDEST, _NEWEST = 7, 28
+_OLDEST, _NEWEST = 6, 28
 _SHOWN = 3
 
 
@@ -28,11 +29,20 @@ class Refused:
 def refused_nodes(graph: Graph) -> list[Refused]:
     """All of them, subgraphs included, in the file's order."""
     return [
-        Refused(node, why_refused(node))
+        Refused(node, reason)
         for inner in graph.walk()
         for node in inner.nodes
-        if find(node) is None
+        if (reason := _reason(node)) is not None
     ]
+
+
+def _reason(node: Node) -> str | None:
+    if find(node) is None:
+        return why_refused(node)
+    code = node.attributes.get("to") if node.op == "Cast" else None
+    if code is not None and code not in DTYPES:
+        return f"there is no arithmetic for {type_name(code)}"
+    return None
 
 
 def check_supported(graph: Graph, where: str) -> None:
@@ -46,6 +56,10 @@ def check_supported(graph: Graph, where: str) -> None:
         what = f"is of opset {version}; opsets {_OLDEST} to {_NEWEST} are known"
         hint = "Convert it with onnx.version_converter, or export it again."
         raise LoadError(what, where=where, hint=hint)
+    for declared in graph.inputs:
+        if declared.dtype and declared.dtype not in DTYPES:
+            what = f"input '{declared.name}' is of {type_name(declared.dtype)}"
+            raise LoadError(f"{what}, for which there is no arithmetic", where=where)
     refused = refused_nodes(graph)
     if refused:
         reasons: dict[str, list[Node]] = {}

@@ -15,6 +15,10 @@ Run = Callable[..., Any]
 FanIn = Callable[["Call", tuple[int, ...]], int | None]
 
 
+class Refusal(ValueError):
+    """What only the inputs show to be without a gradient; the message is the reason."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """An input of an operator that holds trained numbers.
@@ -80,6 +84,12 @@ def find(node: Node) -> Operator | None:
     """What runs a node; None if nothing does."""
     known = _OPERATORS.get((node.domain, node.op), ())
     return next((o for o in reversed(known) if o.since <= node.version), None)
+
+
+def known(domain: str, name: str) -> bool:
+    """Whether any version of an operator is served, or refused with a reason of its own."""
+    key = ("" if domain == "ai.onnx" else domain, name)
+    return key in _OPERATORS or key in _REFUSED
 
 
 def why_refused(node: Node) -> str:

@@ -35,12 +35,14 @@ def leaky_relu(call: Call, x: Tensor) -> Tensor:
     return functional.leaky_relu(x, call.get("alpha", 0.01))
 
 
-@operator("PRelu", since=7, weights={1: Slot()})
+@operator("PRelu", since=6, weights={1: Slot()})
 def prelu(call: Call, x: Tensor, slope: Tensor) -> Tensor:
     """slope x below 0, with one slope in all or one for each channel; or any other shape."""
     channels = x.shape[1] if x.dim() > 1 else 1
     aligned = (1,) * (x.dim() - slope.dim()) + tuple(slope.shape)
     per_channel = x.dim() > 1 and aligned == (1, channels, *(1,) * (x.dim() - 2))
+    if call.version < 7 and slope.dim() == 1 and slope.numel() == channels:
+        per_channel = True
     if x.is_floating_point() and (slope.numel() == 1 or per_channel):
         return functional.prelu(x, slope.reshape(-1))
     return torch.where(x > 0, x, slope * x)

@@ -14,33 +14,43 @@ Tensor = torch.Tensor
 _TERMS = {0: Slot(), 1: Slot()}  # biases and scales stand on either side
 
 
-@operator("Add", since=7, weights=_TERMS)
+def _aligned(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    """b where opset 6 puts it: its first axis at one of a's, not its last at the last."""
+    axis = call.get("axis") if call.version < 7 else None
+    if axis is None:
+        return b
+    return b.reshape(*b.shape, *[1] * (a.dim() - axis % a.dim() - b.dim()))
+
+
+@operator("Add", since=6, weights=_TERMS)
 def add(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """a + b."""
-    return a + b
+    return a + _aligned(call, a, b)
 
 
-@operator("Sub", since=7, weights=_TERMS)
+@operator("Sub", since=6, weights=_TERMS)
 def subtract(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """a - b."""
-    return a - b
+    return a - _aligned(call, a, b)
 
 
-@operator("Mul", since=7, weights=_TERMS)
+@operator("Mul", since=6, weights=_TERMS)
 def multiply(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """a b."""
-    return a * b
+    return a * _aligned(call, a, b)
 
 
-@operator("Div", since=7, weights=_TERMS)
+@operator("Div", since=6, weights=_TERMS)
 def divide(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """a / b; integers are cut towards zero, as in C."""
+    b = _aligned(call, a, b)
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
-@operator("Pow", since=7)
+@operator("Pow", since=6)
 def power(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """a to the b, in the type of a."""
+    b = _aligned(call, a, b)
     exponent: Any = b.item() if b.numel() == 1 and b.dim() <= a.dim() and not b.requires_grad else b
     if not a.is_floating_point() and isinstance(exponent, float | Tensor):
         return torch.pow(a.double(), exponent).to(a.dtype)
@@ -61,9 +71,9 @@ def _joint(combine: Callable[[Tensor, Tensor], Tensor], doc: str) -> Callable[..
     return run
 
 
-operator("Max", since=8)(_joint(torch.maximum, "The largest of several."))
-operator("Min", since=8)(_joint(torch.minimum, "The smallest of several."))
-operator("Sum", since=8, weights=_TERMS)(_joint(torch.add, "The sum of several."))
+operator("Max", since=6)(_joint(torch.maximum, "The largest of several."))
+operator("Min", since=6)(_joint(torch.minimum, "The smallest of several."))
+operator("Sum", since=6, weights=_TERMS)(_joint(torch.add, "The sum of several."))
 
 
 @operator("Mean", since=8)
@@ -138,12 +148,13 @@ def clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None =
         second = None if second is not None and second > 3.4e38 else second
     if first is None and second is None:
         return x
-    if x.is_floating_point():
+    plain = not isinstance(first, Tensor) and not isinstance(second, Tensor)
+    if x.is_floating_point() and plain:
         if (first, second) in ((0, 6), (-1, 1)):
             return torch.nn.functional.hardtanh(x, first, second)
         if (first, second) == (0, None):
             return torch.relu(x)
-    if isinstance(first, Tensor) or isinstance(second, Tensor):
+    if not plain:
         first = None if first is None else torch.as_tensor(first, dtype=x.dtype, device=x.device)
         second = None if second is None else torch.as_tensor(second, dtype=x.dtype, device=x.device)
     return torch.clamp(x, first, second)

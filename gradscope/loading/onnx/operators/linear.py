@@ -20,7 +20,7 @@ def _gemm_left(call: Call, shape: tuple[int, ...]) -> int | None:
 
 @operator(
     "Gemm",
-    since=7,
+    since=6,
     weights={0: Slot(_gemm_left), 1: Slot(_gemm_fan_in, linear=True), 2: Slot()},
 )
 def gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:

@@ -13,13 +13,18 @@ Tensor = torch.Tensor
 _AFFINE = {1: Slot(), 2: Slot()}
 
 
-@operator("BatchNormalization", since=7, weights=_AFFINE)
+@operator("BatchNormalization", since=6, weights=_AFFINE)
 def batch_norm(
     call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> Tensor | tuple[Any, ...]:
     """With the running statistics; with those of the batch where the file says training_mode."""
     epsilon = call.get("epsilon", 1e-5)
     trains = bool(call.get("training_mode", 0))
+    if not trains and (mean.requires_grad or var.requires_grad):
+        # Statistics that are computed from data: torch's own operation has no gradient for them.
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        inverse = scale * torch.rsqrt(var + epsilon)
+        return (x - mean.reshape(shape)) * inverse.reshape(shape) + bias.reshape(shape)
     if not trains:
         like = scale.dtype
         return functional.batch_norm(

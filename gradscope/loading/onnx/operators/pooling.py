@@ -107,7 +107,7 @@ def _unfolded(x: Tensor, w: _Windows) -> Tensor:
     return x.flatten(2 + len(w.kernel))
 
 
-@operator("AveragePool", since=7)
+@operator("AveragePool")
 def average_pool(call: Call, x: Tensor) -> Tensor:
     """Mean of each window, with or without the padding."""
     w = _windows(call, x)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradscope.loading.onnx.registry import Call, operator, refuse
+from gradscope.loading.onnx.registry import Call, Refusal, operator, refuse
 
 Tensor = torch.Tensor
 
@@ -57,14 +57,14 @@ def dequantise(call: Call, x: Tensor, scale: Tensor, zero: Any = None) -> Tensor
     return (centred * fit(scale).to(wide.dtype)).to(scale.dtype)
 
 
-@operator("Dropout", since=7)
+@operator("Dropout", since=6)
 def dropout(call: Call, x: Tensor, ratio: Any = None, training: Any = None) -> Any:
     """x: an exported graph drops nothing out.
 
     Raises:
-        ValueError: the file says that it does.
+        Refusal: the file says that it does.
     """
     drops = training is not None and bool(training.reshape(-1)[0])
     if drops and (ratio is None or float(ratio.reshape(-1)[0]) > 0):
-        raise ValueError("drops at random, and cannot be compared with the runtime")
+        raise Refusal("it drops at random: its output cannot be compared with the runtime's")
     return x, torch.ones_like(x, dtype=torch.bool)

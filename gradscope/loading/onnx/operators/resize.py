@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gradscope.loading.onnx.operators.shape import bounded
-from gradscope.loading.onnx.registry import Call, ints, operator
+from gradscope.loading.onnx.registry import Call, Refusal, ints, operator
 
 Tensor = torch.Tensor
 
@@ -128,6 +128,9 @@ def _source(
     if mode == "asymmetric":
         return at / scale
     if mode == "align_corners":
+        if out > 1 and abs(size * scale - out) > 1e-3:
+            # Its formula divides by the exact size, onnxruntime by the whole number of elements.
+            raise Refusal("align_corners with a scale that makes no whole size is ambiguous")
         return at * (size - 1) / (out - 1) if out > 1 else at * 0
     if mode == "pytorch_half_pixel":
         return (at + 0.5) / scale - 0.5 if out > 1 else at * 0

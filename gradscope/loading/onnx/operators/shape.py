@@ -183,7 +183,11 @@ def pad_by_inputs(
             full[axis % x.dim()] = given[i]
             full[axis % x.dim() + x.dim()] = given[i + len(which)]
         given = full
-    return _pad(x, given, call.get("mode", "constant"), number_or(value, 0))
+    mode = call.get("mode", "constant")
+    if value is not None and value.requires_grad and mode == "constant":
+        inside = _pad(torch.ones_like(x, dtype=torch.bool), given, mode, False)
+        return torch.where(inside, _pad(x, given, mode, 0), value.reshape(()))
+    return _pad(x, given, mode, number_or(value, 0))
 
 
 def _pad(x: Tensor, pads: list[int], mode: str, value: Any) -> Tensor:
@@ -247,6 +251,8 @@ def range_of(call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     count = max(math.ceil((last - first) / step), 0)
     bounded([count])
     steps = torch.arange(count, dtype=torch.float64 if start.is_floating_point() else torch.int64)
+    if start.requires_grad or delta.requires_grad:
+        return start + steps.to(start.dtype) * delta
     return (first + steps * step).to(start.dtype)
 
 
@@ -265,7 +271,9 @@ def depth_to_space(call: Call, x: Tensor) -> Tensor:
 def space_to_depth(call: Call, x: Tensor) -> Tensor:
     """Blocks of pixels as blocks of channels."""
     b, (n, c, h, w) = int(call.get("blocksize")), x.shape
-    parts = x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4)
+    crd = call.get("mode", "DCR") == "CRD"
+    order = (0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4)
+    parts = x.reshape(n, c, h // b, b, w // b, b).permute(*order)
     return parts.reshape(n, c * b**2, h // b, w // b)
 
 
