@@ -71,7 +71,7 @@ def _split(folder: Path, settings: DataSettings) -> tuple[Path, list[str]]:
         raise DataError(f"{_SPLITS} lists no splits", where=str(folder))
     if settings.val is not None and Path(settings.val) == folder:
         hint = f"For example --val {folder / listed[-1]}."
-        what = f"has the splits {few(listed)}: which of them is held out?"
+        what = f"has the splits {few(listed)}, and which is held out is not said"
         raise DataError(what, where=str(folder), hint=hint)
     chosen = "train" if "train" in listed else listed[0]
     return _inside(folder, chosen), listed

@@ -21,6 +21,8 @@ from gradscope.model import Prepared, Scale
 _LOOKED_AT = 8
 """Batches from which the scale of the features is told where nothing is standardised."""
 
+_OPTION = "--standardise feeds (x - mean) / sd"
+
 _LARGE, _SMALL = 10.0, 0.01
 """Root mean squares between which a feature is not worth a note."""
 
@@ -258,12 +260,15 @@ def scale_notes(source: Source, inputs: Sequence[str], picked: Picked) -> list[s
         far = ((rms > _LARGE) | ((rms < _SMALL) & (rms > 0))).nonzero().flatten()
         if not len(far):
             continue
+        if len(rms) == 1:
+            notes.append(f"'{name}' is fed as it is, {_feature('', scale, 0)}; {_OPTION}")
+            continue
         worst = far[rms[far].log10().abs().argsort(descending=True)][:3].tolist()
         names = source.names_of(name)
         shown = [_feature(names[i] if len(names) == len(rms) else "", scale, i) for i in worst]
         notes.append(
             f"'{name}' is fed as it is: {len(far)} of {len(rms)} features are far from a scale of "
-            f"1, most of all {'; '.join(shown)}; --standardise feeds (x - mean) / sd"
+            f"1, most of all {'; '.join(shown)}; {_OPTION}"
         )
     return notes
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gradscope import __version__
+from gradscope.commandline import command_for
 from gradscope.report.json_ import plain
 from gradscope.report.text import safe
 from gradscope.treatment import Outcome, Stage, Treatment
@@ -108,10 +109,7 @@ def _ending(t: Treatment) -> Iterator[str]:
         yield f"Written  {t.written}"
         if settings is not None and settings.data.data is not None:
             yield "What now"
-            arch = f" --arch {shlex.quote(settings.load.arch)}" if settings.load.arch else ""
-            val = f" --val {shlex.quote(settings.data.val)}" if settings.data.val else ""
-            data = shlex.quote(settings.data.data)
-            yield f"  gradscope inspect {shlex.quote(t.written)}{arch} --data {data}{val}"
+            yield f"  {command_for(replace(settings, model=t.written))}"
     elif t.outcome is Outcome.PLANNED:
         yield "Nothing was done: --plan."
     else:

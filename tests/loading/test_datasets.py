@@ -70,7 +70,7 @@ def test_held_out_data_name_their_split():
     held_out = load_validation(model, settings, load_sample(model, settings))
     assert held_out is not None
     assert held_out.samples == 6
-    with pytest.raises(DataError, match="which of them is held out"):
+    with pytest.raises(DataError, match="which is held out"):
         load_validation(model, DataSettings(data=str(SAVED / "train"), val=str(SAVED)))
 
 
