@@ -181,9 +181,9 @@ STREAMS: dict[str, Callable[[str], bytes]] = {
     "number of 255 bytes as a key": lambda c: (
         P2 + DICT + number((1 << 2030) + 1) + LIST + SETITEM + STOP
     ),
-    "key that takes forever to hash": lambda c: P2 + DICT + _laughs(60) + NONE + SETITEM + STOP,
+    "key that takes forever to hash": lambda c: P2 + DICT + _laughs(26) + NONE + SETITEM + STOP,
     "set that takes forever to hash": lambda c: weights(
-        call(name("__builtin__", "set"), LIST + _laughs(60) + b"a")
+        call(name("__builtin__", "set"), LIST + _laughs(26) + b"a")
     ),
     "two million lists": lambda c: P2 + MARK + b"]" * 2_100_000 + b"t" + STOP,
     # names
@@ -363,7 +363,7 @@ HARMLESS_STREAMS: dict[str, Callable[[str], bytes]] = {
     "a pickle as bytes": lambda c: weights(
         call(ENCODE, text((P2 + system(c) + STOP).decode("latin1")), text("latin1"))
     ),
-    "eight thousand million paths": lambda c: P2 + _shared_dictionaries(300, 4) + STOP,
+    "thirteen million paths": lambda c: P2 + _shared_dictionaries(60, 4) + STOP,
     "protocol 4": lambda c: P4 + b"\x95" + struct.pack("<Q", 40) + dictionary(w=tensor()) + STOP,
     "beside an object of unknown class": lambda c: weights(
         name("no_such_package", "Config") + EMPTY + NEWOBJ + dictionary(lr=number(1)) + BUILD

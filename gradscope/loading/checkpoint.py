@@ -74,6 +74,27 @@ def holds_weights(loaded: Mapping[Any, Any], unbuilt: type) -> bool:
     return has_module or bool(candidates(loaded))
 
 
+def choose_module(loaded: Mapping[Any, Any], key: str | None) -> tuple[torch.nn.Module, str] | None:
+    """The whole module in ``{"model": module, ...}``, and a note; None if there is none.
+
+    Args:
+        loaded: what a file held.
+        key: the one that the user chose. It may as well name weights beside a module.
+    """
+    found = {str(k): v for k, v in loaded.items() if isinstance(v, torch.nn.Module)}
+    if not found or (key is not None and key not in found):
+        if found and not candidates(loaded, every=True):
+            what = f"'{key}' is no model of the file, which has: {some(list(found))}"
+            raise OptionError(what, where="--key")
+        return None
+    known = [name for name in _PREFERRED if name in found]
+    chosen = key if key is not None else (known or list(found))[0]
+    others = [name for name in found if name != chosen]
+    ignored = f"; {some(others)} ignored" if others else ""
+    hint = " (--key chooses)" if others and key is None else ""
+    return found[chosen], f"module taken from '{chosen}'{ignored}{hint}"
+
+
 def candidates(loaded: Mapping[Any, Any], *, every: bool = False) -> list[tuple[str, Tensors]]:
     """Dictionaries that hold tensors, by their path of keys; an optimizer's only if ``every``."""
     return _candidates(loaded, "", 0, every, set())

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, OptionError
-from gradscope.loading.checkpoint import StateDict, find_state_dict, some
+from gradscope.loading.checkpoint import StateDict, choose_module, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.export import load_exported
 from gradscope.loading.fitting import fit
@@ -72,10 +71,9 @@ def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) 
     notes: tuple[str, ...] = ()
     if opened.foreign:
         notes = (f"left unbuilt, since unknown: {some(list(opened.foreign), 3)}",)
-    nested = _nested_module(loaded, settings.key)
-    if nested is not None:
-        key, module = nested
-        return _whole(path, module, settings, legacy, (f"module taken from '{key}'", *notes))
+    if isinstance(loaded, Mapping) and (found := choose_module(loaded, settings.key)):
+        module, note = found
+        return _whole(path, module, settings, legacy, (note, *notes))
     state = find_state_dict(loaded, path, settings.key)
     state = StateDict(state.tensors, (*state.notes, *notes), state.path)
     return _from_state(path, f"state_dict{legacy}", state, settings)
@@ -93,16 +91,6 @@ def _whole(
     if settings.arch is not None:
         notes = (*notes, "--arch ignored: the file holds a whole module")
     return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes)
-
-
-def _nested_module(loaded: Any, key: str | None) -> tuple[str, torch.nn.Module] | None:
-    """``{"model": module, ...}``: the usual checkpoint of whole modules."""
-    if not isinstance(loaded, Mapping):
-        return None
-    found = [(str(k), v) for k, v in loaded.items() if isinstance(v, torch.nn.Module)]
-    if key is not None:
-        found = [pair for pair in found if pair[0] == key]
-    return found[0] if found else None
 
 
 def _from_state(path: str, format_: str, state: StateDict, settings: LoadSettings) -> LoadedModel:

@@ -9,11 +9,11 @@ import torch
 
 from gradscope.loading.pickle_machine import Built, Global
 from gradscope.loading.pickle_parts import Unsafe
-from gradscope.loading.pickle_tensors import NOT_READ, is_text_for_bytes, not_read
+from gradscope.loading.pickle_tensors import NOT_READ, is_bytes, is_text_for_bytes, not_read
 
 COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 PARTIAL = "functools.partial"
-_CONSTANTS = torch.dtype | torch.layout | torch.memory_format
+_CONSTANTS = torch.dtype | torch.layout | torch.memory_format | torch.qscheme
 _MOST_ARGUMENT = 4096
 
 _ACTING = {
@@ -25,7 +25,8 @@ _ACTING = {
 }  # fmt: skip
 _HARMLESS = {
     "builtins": {"set", "frozenset", "list", "dict", "tuple", "int", "float", "str", "bytes",
-                 "bytearray", "complex", "slice", "range", "bool", "object"},
+                 "bytearray", "complex", "slice", "range", "xrange", "bool",
+                 "object"},
     "numpy": {"ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer", "_pickle",
               "__randomstate_ctor", "__generator_ctor", "__bit_generator_ctor"},
     "torch": {"Generator", "_TorchCompileInductorWrapper",
@@ -35,7 +36,7 @@ _HARMLESS = {
 _HARMLESS["__builtin__"] = _HARMLESS["builtins"]
 _TRAINING = (
     "torch.optim.", "torch.amp.", "torch.cuda.amp.", "torch.utils.data.", "torch._dynamo.",
-    "torch._inductor.",
+    "torch._inductor.", "numpy.random.",
 )  # fmt: skip
 _FIXED = "Save its state_dict() with torch.save and pass --arch."
 _NOT_WHOLE = {
@@ -111,7 +112,8 @@ def _is_device(arguments: Any) -> bool:
 def _is_bytearray(arguments: Any) -> bool:
     if is_text_for_bytes(arguments) or arguments == ():
         return True
-    return isinstance(arguments, tuple) and len(arguments) == 1 and isinstance(arguments[0], bytes)
+    one = isinstance(arguments, tuple) and len(arguments) == 1
+    return one and is_bytes(arguments[0])
 
 
 def _is_complex(arguments: Any) -> bool:

@@ -38,7 +38,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Built:
     """An object that the pickle would make.
 
@@ -57,7 +57,7 @@ class Built:
     items: list[tuple[Any, Any]] = field(default_factory=list)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Stored:
     """A reference to storage outside of the pickle."""
 
@@ -254,7 +254,7 @@ class _Machine:
 
 def _is_class(key: Any) -> bool:
     fits = isinstance(key, tuple) and len(key) == 4 and key[0] == "module"
-    return fits and isinstance(key[1], Global) and all(isinstance(k, str) for k in key[2:])
+    return fits and isinstance(key[1], Global) and all(isinstance(k, str | None) for k in key[2:])
 
 
 def _check_key(key: Any) -> None:

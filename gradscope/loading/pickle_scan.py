@@ -36,6 +36,7 @@ from gradscope.loading.pickle_tensors import (
 __all__ = ["Scan", "Unsafe"]
 
 _MAX_DEPTH = 400
+_MAX_BESIDE = 1 << 256  # seeds and states of random generators, beside the weights
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Scan:
         self._value(root, 0, "")
 
     def _value(self, value: Any, depth: int, where: str) -> None:
-        if isinstance(value, int) and abs(value) > MAX_INT:
+        if isinstance(value, int) and abs(value) > (MAX_INT if self._modules else _MAX_BESIDE):
             raise Unsafe(f"{where or 'it'} holds an absurd number")
         if isinstance(value, Global):
             self._global(value, where)

@@ -45,7 +45,7 @@ _ITEM_BYTES = {
     "Double": 8, "Float": 4, "Half": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
     "Bool": 1, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8, "Untyped": 1,
 }  # fmt: skip
-_QUANTISED = ("QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")
+_QUANTISED = {"QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}
 _EXPANDABLE = 1 << 20  # elements that a stride of 0 may stand for
 _ALIASES = 256  # how often all tensors together may cover the file
 
@@ -191,11 +191,10 @@ def _view(view: Any, held: int) -> int:
 def _item_size(value: Stored) -> int:
     of = value.key[1]
     kind = of.name.removesuffix("Storage")
-    if kind in _QUANTISED:
-        raise Unsafe("it holds quantised numbers, through which no gradient flows", of.path)
-    if of.module not in ("torch", "torch.storage", "torch.cuda") or kind not in _ITEM_BYTES:
+    size = (_ITEM_BYTES | _QUANTISED).get(kind)
+    if of.module not in ("torch", "torch.storage", "torch.cuda") or size is None:
         raise Unsafe(f"it holds storage of an unknown type ({of.path})", of.path)
-    return _ITEM_BYTES[kind]
+    return size
 
 
 def _dtype_size(kind: Any, where: str) -> int:
@@ -239,13 +238,15 @@ def check_numpy_number(path: str, value: Built) -> None:
     if not fits or value.states or value.items or not is_made_by(arguments[0], {"numpy.dtype"}):
         raise Unsafe("it makes a numpy object that is no number", path)
     _numpy_type(arguments[0])
-    text = arguments[1]
-    if is_made_by(text, {"_codecs.encode"}):
-        plain = not text.states and not text.items and is_text_for_bytes(text.arguments)
-    else:
-        plain = isinstance(text, bytes | str)
-    if not plain:
+    if not is_bytes(arguments[1]) and not isinstance(arguments[1], str):
         raise Unsafe("it makes a numpy object that is no number", path)
+
+
+def is_bytes(value: Any) -> bool:
+    """Bytes, as any protocol has them."""
+    if is_made_by(value, {"_codecs.encode"}):
+        return not value.states and not value.items and is_text_for_bytes(value.arguments)
+    return isinstance(value, bytes)
 
 
 def is_text_for_bytes(arguments: Any) -> bool:
