@@ -36,7 +36,8 @@ class DataSettings:
         samples: how many at most; None means all.
         batch_size: samples a pass.
         seed: of the cut, of synthesised inputs and of the cotangents.
-        input_shape: shapes of inputs by name, without the sample axis; the name "" is
+        input_shape: shapes of inputs by name, without the sample axis (made-up inputs: or with it
+            where the model takes nothing else); the name "" is
             the only or first input. Samples of a file are laid out so.
         label_column: ``--label-column``, the name or number of the column of labels.
         standardise: feed (x - mean) / sd of the chosen samples.

@@ -1,142 +1,200 @@
-"""An input where the user gave none: random numbers in the shape that the first layer takes."""
+"""An input where the user gave none: random numbers in the shapes that the model takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
 from gradscope.loading.binding import model_dtype
-from gradscope.loading.trial import run_once
-from gradscope.loading.wanted import signature_of
-from gradscope.model import Batch, LoadedModel, Sample
+from gradscope.loading.families import STEPS, Spec, family, first_specs
+from gradscope.loading.search import State, declared, named, search
+from gradscope.loading.trial import Trial, run_once
+from gradscope.loading.wanted import Wanted, wanted_by
+from gradscope.model import Batch, Input, LoadedModel, Sample
 
 SAMPLES = 64
-_STEPS = 16
-_SIDES = (32, 28, 64, 224, 8, 128, 299)
-_ONE_D = (128, 1024, 16000)
+_TRIED = 2  # samples; with one, an axis of samples cannot be told from none
 
 
 def synthesise(model: LoadedModel, settings: DataSettings) -> Sample:
     """Standard normal (or random integer) input, seeded.
 
     Raises:
-        DataError: the shape cannot be found from the first layer.
+        DataError: no shape was found on which the model runs.
         OptionError: ``--input-shape`` makes no sense.
     """
-    module = model.module
-    assert module is not None
-    count = min(settings.samples or SAMPLES, SAMPLES)
-    for inputs in _guesses(module, settings, count):
-        batch = Batch(tuple(inputs.values()), {}, None, count, 0)
-        if run_once(module, batch).error is None:
-            return _sample(inputs, count, settings)
+    assert model.module is not None
+    maker = _Maker.of(model, settings)
+    for given, note in _readings(settings.input_shape, maker):
+        found = maker.find(given)
+        if found is not None:
+            return maker.sample(found, [note] if note else [])
     if settings.input_shape:
-        what = "the model does not run on an input of the shape given"
+        what = f"the model does not run on an input of the shape given; it takes {maker.wanted}"
         raise OptionError(what, where="--input-shape", hint="Pass real samples with --data.")
-    hint = "Pass samples with --data, or a shape with --input-shape 3x224x224."
+    several = [i.name for i in maker.inputs if i.name]
+    shown = " ".join(f"--input-shape {n}=3x224x224" for n in several[:2])
+    shape = shown if len(several) > 1 else "--input-shape 3x224x224"
+    hint = f"Pass samples with --data, or a shape with {shape}."
     raise DataError("the input's shape cannot be told from the first layer", hint=hint)
 
 
-def _guesses(
-    module: torch.nn.Module, settings: DataSettings, count: int
-) -> Iterator[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(settings.seed)
-    dtype = model_dtype(module)
-    bound = next(
-        (m.num_embeddings for m in module.modules()
-         if isinstance(m, torch.nn.Embedding | torch.nn.EmbeddingBag)), None
-    )  # fmt: skip
-    if settings.input_shape:
-        names = signature_of(module).required or [""]
-        shapes = dict(settings.input_shape)
-        ordered = [shapes.pop(n) for n in names if n in shapes] or []
-        ordered = [*([shapes.pop("")] if "" in shapes else []), *ordered]
-        if shapes:
-            known = ", ".join(names)
-            what = f"the model has no input '{next(iter(shapes))}'"
-            raise OptionError(what, where="--input-shape", hint=f"It has: {known}.")
+def _readings(
+    shapes: Mapping[str, tuple[int, ...]], maker: _Maker
+) -> Iterator[tuple[dict[str, tuple[int, ...]], str | None]]:
+    """``--input-shape`` as the shape of one sample, then as one with the samples first."""
+    names = maker.names_of(shapes)
+    given = {names[n]: shape for n, shape in shapes.items()}
+    yield given, None
+    if given and all(len(shape) > 1 for shape in given.values()):
+        text = ", ".join("x".join(map(str, shape)) for shape in shapes.values())
+        note = f"--input-shape {text}: the first number was taken as the axis of the samples"
+        yield {n: shape[1:] for n, shape in given.items()}, note
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes inputs for a model.
+
+    Attributes:
+        module: to be run.
+        wanted: what it takes.
+        inputs: what is made: all that it does not run without, and what the user gave a shape for.
+        dtype: of its parameters.
+        tokens: size of its first embedding; None if it has none.
+        count: samples.
+        exact: the only number of samples it takes.
+        settings: seed, shapes, size of batches.
+    """
+
+    module: torch.nn.Module
+    wanted: Wanted
+    inputs: tuple[Input, ...]
+    dtype: torch.dtype
+    tokens: int | None
+    count: int
+    exact: int | None
+    settings: DataSettings
+
+    @classmethod
+    def of(cls, model: LoadedModel, settings: DataSettings) -> _Maker:
+        module = model.module
+        assert module is not None
+        wanted = wanted_by(model)
+        inputs = tuple(i for i in wanted.inputs if i.required or i.name in settings.input_shape)
+        inputs = inputs or wanted.inputs[:1] or (Input(""),)
+        tables = (m for m in module.modules() if family(m) in ("Embedding", "EmbeddingBag"))
+        tokens = next((int(next(m.parameters()).shape[0]) for m in tables), None)
+        count = min(settings.samples or SAMPLES, SAMPLES)
+        exact = model.batch
+        if exact is not None:
+            count = max(exact, count - count % exact)
+        found = cls(module, wanted, inputs, model_dtype(module), tokens, count, exact, settings)
+        found.names_of(settings.input_shape)
+        return found
+
+    def names_of(self, shapes: Mapping[str, object]) -> dict[str, str]:
+        """Name on the command line -> name of the input; "" is the first."""
+        known = [i.name for i in self.inputs]
+        names = {n: n or known[0] for n in shapes}
+        strange = next((n for n in names.values() if n not in known), None)
+        if strange is not None:
+            hint = f"It has: {', '.join(self.wanted.names)}."
+            raise OptionError(
+                f"the model has no input '{strange}'", where="--input-shape", hint=hint
+            )
+        return names
+
+    def find(self, given: Mapping[str, tuple[int, ...]]) -> State | None:
+        """A guess on which the model runs."""
+        kinds = [given.get(i.name) for i in self.inputs]
+        fixed = [shape is not None for shape in kinds]
+        found = search(self._starts(kinds), self._run, fixed)
+        return found[0] if found is not None else None
+
+    def _starts(self, given: Sequence[tuple[int, ...] | None]) -> Iterator[State]:
+        """First guesses: what is declared or named so, else what the first layers say."""
+        layers = list(first_specs(self.module))
+        plain = Spec((STEPS,))  # numbers that join later
+        said = [declared(i, self.tokens) or named(i, self.tokens) for i in self.inputs]
         for integers in (False, True):
-            if not integers or bound is not None:
-                made = [_draw((count, *s), generator, dtype, bound if integers else None)
-                        for s in ordered]  # fmt: skip
-                yield dict(enumerate_names(made))
-        return
-    for shape, integers in _shapes(module):
-        yield {"input": _draw((count, *shape), generator, dtype, bound if integers else None)}
+            for others in (None, plain):
+                for layer in layers if None in said else layers[:1]:
+                    guesses = [layer, *(others or layer for _ in said[1:])]
+                    yield tuple(
+                        self._of_shape(shape, wanted, spec or guess, integers=integers)
+                        for wanted, shape, spec, guess in zip(
+                            self.inputs, given, said, guesses, strict=True
+                        )
+                    )
+
+    def _of_shape(
+        self, shape: tuple[int, ...] | None, wanted: Input, guess: Spec, *, integers: bool
+    ) -> Spec:
+        if shape is None:
+            return guess
+        if wanted.dtype is not None or guess.kind in ("bool", "ones"):
+            return replace(guess, shape=shape, free=())
+        if integers and self.tokens is not None:
+            return Spec(shape, "int", self.tokens)
+        return Spec(shape)
+
+    def _run(self, state: State) -> Trial:
+        batch = self._batch(self._drawn(state, self.exact or _TRIED))
+        return run_once(self.module, batch, batch.size)
+
+    def _drawn(self, state: State, count: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        pairs = zip(state, self.inputs, strict=True)
+        return [_draw(spec, count, generator, i.dtype or self.dtype) for spec, i in pairs]
+
+    def _batch(self, tensors: Sequence[torch.Tensor], start: int = 0) -> Batch:
+        """By position if there is one, or if the model says so; else by name."""
+        size = len(tensors[0])
+        if len(tensors) == 1 or self.wanted.declared or self.wanted.positional:
+            return Batch(tuple(tensors), {}, None, size, start)
+        named_ = {i.name: t for i, t in zip(self.inputs, tensors, strict=True)}
+        return Batch((), named_, None, size, start)
+
+    def sample(self, state: State, notes: Sequence[str]) -> Sample:
+        """The whole sample."""
+        tensors, size = self._drawn(state, self.count), self.exact or self.settings.batch_size
+
+        def batches() -> Iterator[Batch]:
+            for start in range(0, self.count, size):
+                yield self._batch([t[start : start + size] for t in tensors], start)
+
+        alone = len(tensors) == 1
+        shapes = {
+            "input" if alone else i.name: tuple(t.shape[1:])
+            for i, t in zip(self.inputs, tensors, strict=True)
+        }
+        kinds = ", ".join(sorted({_KINDS[spec.kind] for spec in state}))
+        first = f"synthesised input ({kinds}), seed {self.settings.seed}"
+        return Sample(None, self.count, None, True, False, shapes, batches, (first, *notes))
 
 
-def enumerate_names(values: list[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """``input``, ``input[1]``, ..."""
-    for i, value in enumerate(values):
-        yield (f"input[{i}]" if i else "input"), value
+_KINDS = {
+    "float": "N(0, 1)",
+    "int": "integers",
+    "bool": "masks of False",
+    "ones": "masks of 1",
+    "steps": f"lengths of {STEPS}",
+}
 
 
-def _draw(
-    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, bound: int | None
-) -> torch.Tensor:
-    if bound is not None:
-        return torch.randint(0, bound, shape, generator=generator)
+def _draw(spec: Spec, count: int, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
+    shape = (count, *spec.shape)
+    if spec.kind == "int":
+        integers = torch.randint(0, max(spec.bound, 1), shape, generator=generator)
+        return integers if dtype.is_floating_point else integers.to(dtype)
+    if spec.kind == "bool":
+        return torch.zeros(shape, dtype=torch.bool)
+    if spec.kind in ("ones", "steps"):
+        value = 1 if spec.kind == "ones" else STEPS
+        return torch.full(shape, value, dtype=torch.int64)
     return torch.randn(shape, generator=generator).to(dtype)
-
-
-def _shapes(module: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:
-    """Shapes of one sample that the first layers may take, likeliest first."""
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.Embedding | torch.nn.EmbeddingBag):
-            yield (_STEPS,), True
-            yield (), True
-        elif isinstance(layer, torch.nn.Linear):
-            features = layer.in_features
-            yield (features,), False
-            yield from ((shape, False) for shape in _images_of(features))
-            yield (_STEPS, features), False
-            return
-        elif isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
-            yield from (((layer.in_channels, s, s), False) for s in _SIDES)
-            return
-        elif isinstance(layer, torch.nn.Conv1d):
-            yield from (((layer.in_channels, s), False) for s in _ONE_D)
-            return
-        elif isinstance(layer, torch.nn.Conv3d):
-            yield (layer.in_channels, 16, 32, 32), False
-            return
-        elif isinstance(layer, torch.nn.RNNBase):
-            yield (_STEPS, layer.input_size), False
-            return
-        elif isinstance(layer, torch.nn.TransformerEncoderLayer | torch.nn.MultiheadAttention):
-            is_layer = isinstance(layer, torch.nn.TransformerEncoderLayer)
-            attention = layer.self_attn if is_layer else layer
-            if isinstance(attention, torch.nn.MultiheadAttention):
-                yield (_STEPS, attention.embed_dim), False
-            return
-        elif isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
-            yield (layer.num_features, 32, 32), False
-            yield (layer.num_features,), False
-            return
-        elif isinstance(layer, torch.nn.LayerNorm):
-            yield (_STEPS, *layer.normalized_shape), False
-            return
-
-
-def _images_of(features: int) -> Iterator[tuple[int, ...]]:
-    """Square images that flatten to so many features."""
-    for channels in (1, 3):
-        side = round((features / channels) ** 0.5)
-        if channels * side * side == features:
-            yield (channels, side, side)
-
-
-def _sample(inputs: Mapping[str, torch.Tensor], count: int, settings: DataSettings) -> Sample:
-    def batches() -> Iterator[Batch]:
-        for start in range(0, count, settings.batch_size):
-            stop = min(start + settings.batch_size, count)
-            args = tuple(t[start:stop] for t in inputs.values())
-            yield Batch(args, {}, None, stop - start, start)
-
-    shapes = {n: tuple(t.shape[1:]) for n, t in inputs.items()}
-    kinds = {"integers" if not t.is_floating_point() else "N(0, 1)" for t in inputs.values()}
-    note = f"synthesised input ({', '.join(sorted(kinds))}), seed {settings.seed}"
-    return Sample(None, count, None, True, False, shapes, batches, (note,))

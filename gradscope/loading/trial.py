@@ -11,7 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from gradscope.errors import DataError
-from gradscope.loading.cutting import cut, mapped
+from gradscope.loading.cutting import cut, leaves, mapped
 from gradscope.model import Batch
 from gradscope.snapshot import Snapshot
 
@@ -26,11 +26,17 @@ class Trial:
         error: what the model raised; None if it ran.
         place: in which layer.
         output: shape of its first floating-point output, one sample first.
+        layer: the innermost layer that was being run when it failed.
+        got: what that layer was called with.
+        fed: the tensors that the model was called with, in order.
     """
 
     error: Exception | None = None
     place: str = ""
     output: tuple[int, ...] | None = None
+    layer: torch.nn.Module | None = None
+    got: tuple[torch.Tensor, ...] = ()
+    fed: tuple[torch.Tensor, ...] = ()
 
 
 def explain(trial: Trial, batch: Batch, where: str, hint: str | None = None) -> DataError:
@@ -60,8 +66,8 @@ def run_once(module: torch.nn.Module, batch: Batch, count: int = 1) -> Trial:
     trail: list[tuple[str, torch.nn.Module, Any]] = []
 
     def enter(name: str) -> Any:
-        def hook(layer: torch.nn.Module, args: Any) -> None:
-            trail.append((name, layer, args))
+        def hook(layer: torch.nn.Module, args: Any, kwargs: Any) -> None:
+            trail.append((name, layer, (args, kwargs)))
 
         return hook
 
@@ -75,19 +81,22 @@ def run_once(module: torch.nn.Module, batch: Batch, count: int = 1) -> Trial:
         if isinstance(layer, torch.jit.ScriptModule):  # takes no hooks
             continue
         handles += [
-            layer.register_forward_pre_hook(enter(name)),
+            layer.register_forward_pre_hook(enter(name), with_kwargs=True),
             layer.register_forward_hook(leave),
         ]
+    some = first_samples(batch, count)
+    fed = tuple(t for t in leaves((some.args, dict(some.kwargs))) if isinstance(t, torch.Tensor))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if getattr(module, "mode_is_fixed", None) is not True:  # exported programs refuse
                 module.eval()
-            some = first_samples(batch, count)
             output = module(*some.args, **some.kwargs)
         return Trial(output=_shape(output))
     except Exception as error:  # any code may stand in a model's forward
-        return Trial(error, _place(trail))
+        layer = trail[-1][1] if trail else None
+        got = tuple(_tensors(trail[-1][2])) if trail else ()
+        return Trial(error, _place(trail), None, layer, got, fed)
     finally:
         for handle in handles:
             handle.remove()
