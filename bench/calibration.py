@@ -7,8 +7,9 @@
 
 ``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
 the tool's own loading and probe on every file and keeps the measurements beside it; ``evaluate``
-judges them by the rules as they are now, in seconds. All three do only what is missing, except that
-``measure`` starts over when the probe has changed. ``document`` renews ``docs/evidence.md``.
+judges them by the rules as they are now, in seconds; of the untouched part it measures first, and
+judges once. All do only what is missing, but ``measure`` starts over when the probe has changed.
+``document`` renews ``docs/evidence.md``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.zoo.families import PARTS, SEEDS
 
 DEFAULT_DIR = Path(tempfile.gettempdir()) / "zoo"
+HELD_RESULT = Path(__file__).parent / "results" / "calibration-held.md"
 
 
 def build(options: argparse.Namespace) -> None:
@@ -46,27 +48,43 @@ def build(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """What the probe as it is now has not measured; prints what could not be."""
-    from bench.zoo.measuring import current, measure_one, version
+    """What the probe as it is now has not measured; says what could not be."""
+    from bench.zoo.measuring import measure_one
+
+    tasks = _outdated(options)
+    print(f"{len(tasks)} to measure", file=sys.stderr, flush=True)
+    _each(measure_one, tasks, options.jobs)
+
+
+def _outdated(options: argparse.Namespace) -> list[tuple[dict[str, Any], str, int]]:
+    from bench.zoo.measuring import current, version
     from bench.zoo.records import records
 
     now, steps = version(options.trial), options.trial
-    tasks = [
+    return [
         (record, now, steps)
         for record in records(options.dir / options.part)
         if options.only in record["id"]
         and record["seed"] in options.seeds
         and not current(record, now, steps)
     ]
-    print(f"{len(tasks)} to measure", flush=True)
-    _each(measure_one, tasks, options.jobs)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Judge what is measured; markdown to stdout, or to ``--out``."""
+    """Judge what is measured; markdown to stdout, or to ``--out``.
+
+    The untouched part is measured first, judged once, and written to ``HELD_RESULT``.
+    """
     from bench.zoo.judging import MODES, judge, report
     from bench.zoo.records import records
 
+    if options.part == "held":
+        if HELD_RESULT.exists():
+            raise SystemExit(f"the untouched families have been evaluated: {HELD_RESULT}")
+        options.out = options.out or HELD_RESULT
+        measure(options)
+    elif old := _outdated(options):
+        print(f"{len(old)} measured by another probe, or not yet: measure", file=sys.stderr)
     found = [r for r in records(options.dir / options.part) if options.only in r["id"]]
     if not found:
         raise SystemExit(f"nothing in {options.dir / options.part}: build and measure first")
@@ -111,11 +129,11 @@ def commit() -> str:
 def _each(work: Callable[[Any], str], items: list[Any], jobs: int) -> None:
     if jobs == 1:
         for item in items:
-            print(work(item), flush=True)
+            print(work(item), file=sys.stderr, flush=True)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(work, item) for item in items]):
-            print(future.result(), flush=True)
+            print(future.result(), file=sys.stderr, flush=True)
 
 
 def main() -> None:
