@@ -97,7 +97,7 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
     inputs = (settings.model, settings.data.data, settings.data.val)
     if repair.out is not None:
         check_target(repair.out, inputs=inputs, option="--out")
-    from gradscope.loading import load_model
+    from gradscope.loading import check_saving, load_model
     from gradscope.repair import make_plan, treat
     from gradscope.treatment import Outcome, Planned, Treatment
 
@@ -105,6 +105,8 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
     progress = progress or Silent()
     with _memory():
         model = load_model(settings.model, settings.load)
+        if repair.out is not None:
+            check_saving(settings.model)
         sample, validation = _samples(model, settings)
         before = _examined(model, sample, validation, settings, progress)
         if model.module is None or sample is None:

@@ -42,7 +42,8 @@ class Snapshot:
             for key, value in _attributes(child):
                 walk.visit(value, f"{name}.{key}" if name else key)
         self._containers = walk.containers
-        self._tensors += walk.tensors
+        weights = {tensor_storage(p) for p in module.parameters()}
+        self._tensors += [v for v in walk.tensors if v.storage not in weights]
 
     def restore(self) -> tuple[str, ...]:
         """Put everything back.
@@ -57,12 +58,22 @@ class Snapshot:
         return tuple(changed)
 
 
+def tensor_storage(tensor: torch.Tensor) -> int:
+    """Identity of the memory behind a tensor."""
+    return int(tensor.untyped_storage()._cdata)
+
+
 class _Values:
     """The values of one tensor; a path if it is no buffer."""
 
     def __init__(self, tensor: torch.Tensor, path: str = "") -> None:
         self._tensor, self.path = tensor, path
         self._version, self._value = tensor._version, tensor.detach().clone()
+
+    @property
+    def storage(self) -> int:
+        """Which memory it is a view of: a parameter's under another name is no state."""
+        return tensor_storage(self._tensor)
 
     def restore(self) -> bool:
         tensor, value = self._tensor, self._value

@@ -2,6 +2,6 @@
 
 from gradscope.loading.models import load_model
 from gradscope.loading.samples import load_sample, load_validation
-from gradscope.loading.saving import save_like
+from gradscope.loading.saving import check_saving, save_like
 
-__all__ = ["load_model", "load_sample", "load_validation", "save_like"]
+__all__ = ["check_saving", "load_model", "load_sample", "load_validation", "save_like"]

@@ -39,12 +39,17 @@ def save_like(original: str, target: Path, changed: Tensors, *, under: str = "")
     Raises:
         LoadError: the format cannot be written, or a tensor is not found in the file.
     """
+    check_saving(original)
     file = Path(original)
-    kind = detect(file)
-    writer = _WRITERS.get(kind)
-    if writer is None:
-        raise LoadError(f"a {kind} file cannot be written back yet", where=original)
-    writer(file, target, changed, under)
+    _WRITERS[detect(file)](file, target, changed, under)
+
+
+def check_saving(original: str) -> None:
+    """Raises :class:`LoadError` if files of this kind cannot be written back."""
+    kind = detect(Path(original))
+    if kind not in _WRITERS:
+        hint = "--plan says what would be done."
+        raise LoadError(f"a {kind} file cannot be written back yet", where=original, hint=hint)
 
 
 def names_in_file(

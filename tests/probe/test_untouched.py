@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gradscope.errors import GradscopeError
+from gradscope.snapshot import Snapshot
 from tests.support import measured
 
 
@@ -80,3 +81,15 @@ def test_fused_transformers_are_unfused():
     found = measured(net, torch.randn(4, 5, 8))
     assert [s.id for s in found.sites] == [f"layers.{i}.linear1/relu" for i in (0, 1)]
     assert all(p.gradient.norm for p in found.parameters)
+
+
+def test_a_weight_under_another_name_is_no_state():
+    """What trains a model must not find its weights put back before each call."""
+    module = nn.Linear(3, 2)
+    module.by_name = {"w": module.weight.detach()}
+    snapshot = Snapshot(module)
+    with torch.no_grad():
+        module.weight.add_(1.0)
+    changed = module.weight.detach().clone()
+    snapshot.restore()
+    assert torch.equal(module.weight, changed)
