@@ -51,7 +51,7 @@ def load_exported(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
         kind = checked.program.kinds.get(name)
         if kind is not None:
             vars(child)["original_name"] = kind.rpartition(".")[2]
-    vars(module)["mode_is_fixed"] = True
+    _fix_mode(module)
     vars(module)["original_name"] = "exported program"
     if not _RECURRENT.isdisjoint(checked.program.calls):
         _unfuse(module)
@@ -92,6 +92,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def _fix_mode(module: torch.nn.Module) -> None:
+    """train() and eval() raise in a program; whoever asks must look at ``mode_is_fixed``."""
+
+    def same(mode: bool = True) -> torch.nn.Module:
+        return module
+
+    vars(module).update(mode_is_fixed=True, train=same, eval=same, training=False)
 
 
 def _unfuse(module: torch.nn.Module) -> None:

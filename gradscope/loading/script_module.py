@@ -48,7 +48,7 @@ class Runner:
                 stack.enter_context(switched_off_fusion())
             try:
                 return self._method(*args, **kwargs)
-            except RuntimeError as error:
+            except (RuntimeError, torch.jit.Error) as error:
                 raise RuntimeError(_reason(error)) from error
 
 
