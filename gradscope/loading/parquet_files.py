@@ -22,6 +22,9 @@ from gradscope.loading.table import Field, TableSource
 _PIECE = 8 << 20
 """Bytes that are decoded at a time."""
 
+_STREAMED: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 16}
+"""Pages are read as they are needed; by default a whole row group is."""
+
 _BOMB, _RATIO = 1 << 30, 1000
 """A row group that claims more bytes than this, and so many times more than the file has."""
 
@@ -36,7 +39,7 @@ def open_parquet(file: Path, settings: DataSettings) -> TableSource:
     require("parquet", str(file))
     import pyarrow.parquet as pq
 
-    with arrow_reading(str(file)), pq.ParquetFile(file) as opened:
+    with arrow_reading(str(file)), pq.ParquetFile(file, **_STREAMED) as opened:
         metadata = opened.metadata
         _check_bomb(metadata, file)
         schema = opened.schema_arrow
@@ -78,7 +81,7 @@ class _ParquetTable(ArrowTable):
         wanted = [f for f in self.fields if f.name in set(names)]
         row = sum(math.prod(f.shape) * f.dtype.itemsize for f in wanted)
         size = max(1, min(1 << 16, _PIECE // max(1, row)))
-        with pq.ParquetFile(self._file, pre_buffer=False, buffer_size=1 << 20) as opened:
+        with pq.ParquetFile(self._file, **_STREAMED) as opened:
             yield from opened.iter_batches(
                 size, row_groups=[chunk], columns=list(names), use_threads=False
             )
