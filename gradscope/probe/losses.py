@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -216,18 +217,20 @@ def skill(loss: Loss, whole: Score) -> tuple[float | None, float | None, float |
     """
     losses = torch.cat(whole.losses)
     n, mean = losses.numel(), float(losses.mean())
-    guess = _guessing(loss.kind, torch.cat(whole.labels))
+    guess = _guessing(loss.kind, whole.labels)
     if guess is None or not math.isfinite(mean) or n < 2:
         return None, None, mean if math.isfinite(mean) else None
     error = float(losses.std()) / math.sqrt(n)
     return 1 - mean / guess, error / guess, mean
 
 
-def _guessing(kind: str, labels: torch.Tensor) -> float | None:
+def _guessing(kind: str, pieces: Sequence[torch.Tensor]) -> float | None:
     if kind in ("cross-entropy", "nll"):
-        shares = torch.unique(labels, return_counts=True)[1].double() / labels.numel()
+        shares = _frequencies(pieces)
         value = -float((shares * shares.log()).sum())
-    elif kind == "bce":
+        return value if value > 1e-12 else None
+    labels = torch.cat(tuple(pieces))
+    if kind == "bce":
         p = labels.double().reshape(labels.shape[0], -1).mean(dim=0)
         value = float(-(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).mean())
     elif kind == "mse":
@@ -236,3 +239,15 @@ def _guessing(kind: str, labels: torch.Tensor) -> float | None:
     else:
         return None
     return value if value > 1e-12 else None
+
+
+def _frequencies(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Share of each class, in order; a piece at a time, since sorting all labels at once takes
+    several times their memory.
+    """
+    counts: Counter[int] = Counter()
+    for piece in pieces:
+        values, times = torch.unique(piece, return_counts=True)
+        counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
+    numbers = torch.tensor([counts[label] for label in sorted(counts)], dtype=torch.float64)
+    return numbers / numbers.sum()

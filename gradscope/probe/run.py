@@ -96,7 +96,7 @@ def measure(
     )
     result = Measurements(
         model=_model_info(model, names, trainable, tuple(subject.remembers)),
-        sample=_sample_info(sample, validation, sums.samples),
+        sample=_sample_info(sample, validation, sums),
         run=RunInfo(
             mode=settings.mode,
             seed=seed,
@@ -299,15 +299,17 @@ def _model_info(
     )
 
 
-def _sample_info(sample: Sample, validation: Sample | None, seen: int) -> SampleInfo:
+def _sample_info(sample: Sample, validation: Sample | None, sums: Sums) -> SampleInfo:
+    stride = max((site.squares.stride for site in sums.sites.values()), default=1)
+    thinned = [f"medians and the ledger are over every {stride}th sample"] if stride > 1 else []
     info = SampleInfo(
         path=sample.path,
-        samples=seen,
+        samples=sums.samples,
         available=sample.available,
         synthetic=sample.synthetic,
         labels=sample.labels,
         inputs=dict(sample.inputs),
-        notes=sample.notes,
+        notes=(*sample.notes, *thinned),
     )
     if validation is None:
         return info

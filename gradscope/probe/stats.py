@@ -154,23 +154,61 @@ def _total(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
     return torch.stack(known).sum(dim=0)
 
 
+KEPT = 1 << 14
+"""Samples of which single numbers are kept: of more, every second, fourth, ... is."""
+
+
 @dataclass(frozen=True)
 class PerSample:
     """One non-negative number per sample and draw: squared gradient norms, float64.
 
+    Medians need the numbers themselves. So that memory does not grow with the sample, all that saw
+    the same samples keep the same ones of them: those whose position ``stride`` divides.
+
     Attributes:
         values: (samples, draws) pieces, one a batch.
+        stride: distance between samples that are kept; a power of 2.
+        seen: how many samples there were; None: as many as there are values.
     """
 
     values: tuple[torch.Tensor, ...] = ()
+    stride: int = 1
+    seen: int | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many there were."""
+        return self.seen if self.seen is not None else self._kept
+
+    @property
+    def _kept(self) -> int:
+        return sum(len(v) for v in self.values)
 
     def merge(self, other: PerSample) -> PerSample:
-        """Both together."""
-        return PerSample((*self.values, *other.values))
+        """Both together, ``other`` after these."""
+        if not self.values or not other.values:
+            return self if self.values else other
+        stride = max(self.stride, other.stride)
+        one, two = self._every(stride, 0), other._every(stride, self.samples)
+        seen = self.samples + other.samples
+        merged = PerSample((*one, *two), stride, seen)
+        while merged._kept > KEPT:
+            merged = PerSample((merged.whole()[::2].clone(),), 2 * merged.stride, seen)
+        return merged
+
+    def _every(self, stride: int, before: int) -> tuple[torch.Tensor, ...]:
+        """What is left at a larger stride, where ``before`` samples came before these."""
+        if stride == self.stride == 1:
+            return self.values
+        first = -(-before // self.stride) * self.stride  # position of the first that is kept
+        skip = (-first % stride) // self.stride
+        kept = self.whole()[skip :: stride // self.stride]
+        return (kept.clone(),) if len(kept) else ()
 
     def joined(self, other: PerSample) -> PerSample:
         """The same samples, more draws."""
-        return PerSample((torch.cat((self.whole(), other.whole()), dim=1),))
+        both = torch.cat((self.whole(), other.whole()), dim=1)
+        return PerSample((both,), self.stride, self.seen)
 
     def whole(self) -> torch.Tensor:
         """All of it, shape (samples, draws)."""

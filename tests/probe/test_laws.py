@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradscope.measurements import Measurements
+from gradscope.probe import stats
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.histogram import BitHistogram
 from gradscope.probe.layout import BatchLayout, from_support
@@ -178,3 +179,38 @@ def test_the_batch_axis_is_found_by_the_cotangent_test(n: int, shape):
     assert torch.equal(found.rows(gradient, n), rows)
     assert from_support(torch.ones(sizes), n, 1) == (None, True)
     assert from_support(torch.zeros(sizes), n, 1) == (None, False)
+
+
+@few
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20))
+def test_of_many_samples_evenly_spread_ones_are_kept(sizes: list[int]):
+    """However the batches are cut, the same ones; all of them as long as they are few."""
+    rows = torch.arange(float(sum(sizes))).unsqueeze(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "KEPT", 8)
+        merged = PerSample()
+        for piece in rows.split(sizes):
+            merged = merged.merge(PerSample((piece,)))
+        whole = merged.whole().flatten()
+    assert merged.samples == len(rows)
+    if len(sizes) > 1:  # one batch is in memory anyway
+        assert len(whole) <= 8
+    assert torch.equal(whole, rows[:: merged.stride].flatten())
+    assert merged.stride == 1 or len(rows) * 2 // merged.stride >= 8
+
+
+def test_what_is_measured_of_a_thinned_sample(monkeypatch):
+    """A ledger over every 4th sample is near the one over all, and the report says so."""
+    torch.manual_seed(0)
+    layers = [m for _ in range(3) for m in (torch.nn.Linear(6, 6), torch.nn.Tanh())]
+    module = torch.nn.Sequential(*layers)
+    x = torch.randn(512, 6)
+    exact = measured(module, x, batch_size=64)
+    monkeypatch.setattr(stats, "KEPT", 128)
+    thinned = measured(module, x, batch_size=64)
+    assert "medians and the ledger are over every 4th sample" in thinned.sample.notes
+    assert exact.sample.notes == ()
+    assert thinned.ledger is not None
+    assert exact.ledger is not None
+    assert abs(thinned.ledger.total - exact.ledger.total) < 0.05
+    assert thinned.parameters == exact.parameters
