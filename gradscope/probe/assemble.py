@@ -156,8 +156,8 @@ def heads(
 def _why_no_total(entries: int, sums: Sums) -> str:
     if entries >= 2:
         return "no sample has a finite, non-zero gradient at the last hidden activation"
-    hidden = [s for s in sums.sites.values() if s.info.role is Role.HIDDEN]
-    if len(hidden) < 2:
+    hidden = [s for s in sums.sites.values() if s.info.role in (Role.HIDDEN, Role.PART)]
+    if entries == 0 and len(hidden) < 2:
         return f"{len(hidden)} hidden activations: a ratio needs two"
     return "all hidden activations lie within one block: a ratio along the spine needs two"
 

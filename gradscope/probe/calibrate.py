@@ -30,7 +30,8 @@ class Axes:
     """Where samples and units lie.
 
     Attributes:
-        coupled: samples influence one another; then no statistic is per sample.
+        coupled: what makes samples influence one another, or hides which is which; then no
+            statistic is per sample. None where each stands by itself.
         heads: layout of each head's cotangent.
         nodes: (site id, call) -> layout of its gradient.
         plans: per activation in execution order: kind and how to read it.
@@ -38,7 +39,7 @@ class Axes:
         single: a pass yields a single number (a loss): then there is but one cotangent, 1.
     """
 
-    coupled: bool
+    coupled: str | None
     heads: tuple[BatchLayout, ...]
     sites: Mapping[str, BatchLayout]
     plans: tuple[tuple[str, Plan], ...]
@@ -74,14 +75,14 @@ def calibrate(
     run = run_forward(subject, small, lambda *_: Plan(None), measure=False)
     sites: dict[int, BatchLayout | None] = {}
     heads: list[BatchLayout] = []
-    coupled = False
+    alone, scattered = True, False
     for i, head in enumerate(run.heads):
         last = i == len(run.heads) - 1
         layout, found, free = _test_head(run, head, n, keep=not last)
         heads.append(layout)
         sites.update({k: v for k, v in found.items() if sites.get(k) is None})
-        coupled = coupled or not free
-    coupled = coupled or any(name in _PACKING for name in run.graph.names)
+        alone, scattered = alone and free, scattered or (free and None in found.values())
+    coupled = _coupling(run, alone=alone, scattered=scattered)
     by_site, by_record = _by_site(run, sites)
     plans = tuple(
         (r.kind.name, by_record.get(i, Plan(guess(r.shape, n)))) for i, r in enumerate(run.records)
@@ -112,19 +113,25 @@ def _first(batch: Batch, count: int) -> Batch:
 def _test_head(
     run: ForwardPass, head: HeadRoot, n: int, *, keep: bool
 ) -> tuple[BatchLayout, dict[int, BatchLayout | None], bool]:
-    """(layout of the head, layouts at activation nodes, whether samples are independent)."""
+    """(layout of the head, layouts at activation nodes, whether samples are independent).
+
+    Independent samples may all the same have no place of their own inside the model, where data
+    choose the rows: then some layouts are None.
+    """
     options = _options(head.shape, n)
     if n == 1:
         return options[0], {}, True
-    first: tuple[BatchLayout, dict[int, BatchLayout | None], bool] | None = None
+    best: tuple[int, BatchLayout, dict[int, BatchLayout | None]] = (-1, options[0], {})
     for option in options:
         entering, found = _propagate(run, head, option, n, keep=True)
-        free = all(layout is not None for layout in (*entering, *found.values()))
-        if free and (entering or found):
-            return option, found, True
-        first = first or (option, found, not entering and not found)
-    assert first is not None
-    return first
+        whole = None not in found.values()
+        free = None not in entering if entering else whole
+        rank = 2 * free + whole if entering or found else 3
+        if rank > best[0]:
+            best = (rank, option, found)
+        if rank == 3:
+            break
+    return best[1], best[2], best[0] >= 2
 
 
 def _options(shape: tuple[int, ...], n: int) -> list[BatchLayout]:
@@ -144,6 +151,7 @@ def _propagate(
     """Layouts of inputs and activations under a cotangent on one sample of the head."""
     found: dict[int, BatchLayout | None] = {}
     entering: list[BatchLayout | None] = []
+    looked_up: list[BatchLayout | None] = []
     node_meta = head.edge.node._input_metadata[head.edge.output_nr]
     if not option.fits(head.shape, n):
         return [None], {}
@@ -166,7 +174,7 @@ def _propagate(
             if gradient is not None:
                 layout, known = from_support(gradient, n, _PICK)
                 if known:
-                    entering.append(layout)
+                    looked_up.append(layout)
 
     handles = [run.graph.nodes[i].register_hook(listen(i)) for i in run.record_of]
     inner = [i for i in run.graph.sources if run.graph.inputs[i]]
@@ -185,7 +193,9 @@ def _propagate(
             layout, known = from_support(gradient, n, _PICK)
             if known:
                 entering.append(layout)
-    return entering, found
+    # A table that all samples read alike (positions) says nothing, beside one that they do not.
+    entering += [layout for layout in looked_up if layout is not None]
+    return entering or looked_up, found
 
 
 def _embedding_weights(run: ForwardPass) -> list[torch.Tensor]:
@@ -216,14 +226,17 @@ def _by_site(
     return by_site, by_record
 
 
-def coupling(run: ForwardPass) -> str:
-    """What couples samples, for the report."""
+def _coupling(run: ForwardPass, *, alone: bool, scattered: bool) -> str | None:
+    """What couples samples or scatters them, for the report; None if nothing does."""
     names = run.graph.names
     if any(n in _PACKING for n in names):
-        return "packed sequences, in which a sample has no fixed place"
-    if any("BatchNorm" in n for n in names):
-        return "batch statistics"
-    return "the model's own operations"
+        return "lie in packed sequences, where they have no fixed place"
+    if alone and not scattered:
+        return None
+    if alone:
+        return "have no fixed place inside the model, where their values choose the rows"
+    batch = any("BatchNorm" in n for n in names)
+    return f"are coupled by {'batch statistics' if batch else 'operations of the model'}"
 
 
-_PACKING = {"PackPaddedSequenceBackward"}
+_PACKING = frozenset({"PackPaddedSequenceBackward"})

@@ -36,7 +36,8 @@ def plan_elements(
 
     ``loops``: ids of recurrent sites, from :func:`looping_sites`.
     """
-    hidden = {c.node: s for s in sites if s.role is Role.HIDDEN for c in s.calls}
+    # A unit made by hand, z sigmoid(z), is a block: its part says where it is, z leads around.
+    hidden = {c.node: s for s in sites if s.role in (Role.HIDDEN, Role.PART) for c in s.calls}
     looped = {c.node for s in sites if s.id in loops for c in s.calls}
     blocks: dict[int, list[int]] = {}
     for node in sorted(hidden):

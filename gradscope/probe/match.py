@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -42,23 +43,29 @@ def softsign_parts(graph: Graph, node: int) -> tuple[int, int] | None:
 
 
 def match(graph: Graph, records: Sequence[Record]) -> tuple[dict[int, int], dict[int, str]]:
-    """Pairs nodes with records, by the number that autograd gave the node as the record was made.
+    """Pairs nodes with records, by the numbers that autograd had given when the record was made.
 
-    What autograd has saved is not asked for it: a saved tensor that was changed in place since, or
-    that a checkpoint computes again, is not there to compare.
+    The node's number is the newest, or nearly: some operations in place copy their input first.
+    What autograd has saved is not asked for: a tensor that was changed in place since, or that a
+    checkpoint computes again, is not there to compare.
 
     Returns:
         node -> index of its record; and index -> reason for the records without a node.
     """
-    numbers = {int(graph.nodes[i]._sequence_nr()): i for i in candidates(graph)}
+    waiting = sorted((int(graph.nodes[i]._sequence_nr()), i) for i in candidates(graph))
     found: dict[int, int] = {}
     lost: dict[int, str] = {}
     customs: dict[int, str] | None = None
+    start = 0
     for index, record in enumerate(records):
-        node = numbers.get(record.number)
         if record.refused is not None:
             lost[index] = record.refused
-        elif node is not None and node not in found and _same(graph, node, record):
+            continue
+        stop = bisect_right(waiting, (record.number, len(graph.nodes)))
+        newest = (i for _, i in reversed(waiting[start:stop]))
+        node = next((i for i in newest if _same(graph, i, record)), None)
+        start = max(start, stop)
+        if node is not None:
             found[node] = index
         else:
             customs = _customs(graph) if customs is None else customs

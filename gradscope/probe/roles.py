@@ -7,7 +7,7 @@ reshaping and constant scaling follows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from gradscope.measurements import Role
 from gradscope.probe.activations import GLU, Kind
@@ -33,7 +33,9 @@ _PICKS = {
     "SplitWithSizesBackward", "UnbindBackward",
 }  # fmt: skip
 _COMBINES = {"MulBackward", "AddBackward", "SubBackward"}  # x - tanh(x) is no tanh unit
-_GATING = {"sigmoid", "hardsigmoid"}
+GATING = frozenset({"sigmoid", "hardsigmoid"})
+"""Kinds between 0 and 1: what they multiply, they let through or not."""
+
 _MANY = frozenset({(-1, -1)})
 Origin = frozenset[tuple[int, int]]
 
@@ -115,19 +117,20 @@ def _meets(
         return Role.PART
     if name != "MulBackward" or not activations[node].squashes:
         return Role.HIDDEN  # an unbounded activation carries the signal (SwiGLU), it shuts nothing
+    if activations[node].name in GATING:
+        return Role.GATE
+    # Times a sigmoid (highway, WaveNet) or a product (FiLM) a tanh carries the signal, unless it is
+    # part of a recurrent cell.
     partner = _through_shapes(graph, others[0].node)
-    if partner in activations and activations[node].name not in _GATING:
-        # sigmoid x tanh in a feed-forward layer (highway, WaveNet): the tanh carries the signal.
-        # In a recurrent cell gates are named by their split and never come here by role alone.
-        gating = activations[partner].name in _GATING
-        return Role.HIDDEN if gating and not _loops(graph, node) else Role.GATE
-    return Role.GATE
+    both = partner in activations and activations[partner].name not in GATING
+    return Role.GATE if both or _loops(graph, activations, node) else Role.HIDDEN
 
 
-def _loops(graph: Graph, node: int) -> bool:
+def _loops(graph: Graph, activations: Container[int], node: int) -> bool:
     """Whether the same parameters feed this activation again further down: a recurrence.
 
-    Told by the leaf that the nearest product uses: in an unrolled loop several products share it.
+    Told by the leaf that a nearest product uses: in an unrolled loop several products share it.
+    Other activations are looked through: a cell's state is made of gates.
     """
     stack, seen = [e.node for e in graph.data_inputs(node)], set[int]()
     while stack:
@@ -146,7 +149,7 @@ def _loops(graph: Graph, node: int) -> bool:
                     leaf = first.node
                 if len(graph.consumers[leaf]) > 1:
                     return True
-        elif graph.names[i] in _ELEMENTWISE or graph.names[i] in SHAPE_OPS:
+        elif i in activations or graph.names[i] in _ELEMENTWISE or graph.names[i] in SHAPE_OPS:
             stack.extend(e.node for e in graph.data_inputs(i))
     return False
 

@@ -21,7 +21,7 @@ from gradscope.measurements import (
 )
 from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
-from gradscope.probe.calibrate import calibrate, coupling
+from gradscope.probe.calibrate import calibrate
 from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.inputs import compute as compute_inputs
@@ -201,7 +201,7 @@ class _Probed:
             reasons = "; ".join(f"{s.what}: {s.reason}" for s in run.skipped) or "no tensor"
             raise ProbeError(f"no output of the model can receive a gradient ({reasons})")
         if self.axes.coupled:
-            reason = f"samples are coupled by {coupling(run)}: gains are per batch, not per sample"
+            reason = f"samples {self.axes.coupled}: gains are per batch, not per sample"
             self.skipped.append(Skipped("per-sample statistics", reason))
         for index, reason in run.lost.items():
             kind = run.records[index].kind.name

@@ -15,7 +15,7 @@ from gradscope.measurements import Role
 from gradscope.probe.activations import Kind
 from gradscope.probe.graph import SHAPE_OPS, Graph, output_shape
 from gradscope.probe.reparam import owner_of
-from gradscope.probe.roles import roles_of
+from gradscope.probe.roles import GATING, roles_of
 
 _SPLITS = {"SplitBackward", "UnsafeSplitBackward", "SplitWithSizesBackward"}
 _SUMS = {"AddBackward", "SubBackward", "RsubBackward"}
@@ -30,6 +30,7 @@ _LAST_OPS = {
 }  # fmt: skip
 _TURNS = {"PermuteBackward", "TransposeBackward"}
 _RECURRENT = re.compile(r"^(?:weight|bias)_(?:ih|hh|hr)_(l\d+(?:_reverse)?)$")
+_MOST_PARTS = 8
 _LSTM = {"0/4": "input", "1/4": "forget", "2/4": "cell", "3/4": "output"}
 _LSTM_KINDS = {"0/4": "sigmoid", "1/4": "sigmoid", "2/4": "tanh", "3/4": "sigmoid"}
 _GRU = {"0/3": "reset", "1/3": "update", "2/3": "new"}
@@ -117,9 +118,9 @@ def find_sites(
     sites: list[SiteInfo] = []
     for key, nodes in grouped.items():
         gate = gates.get(key)
-        calls = [Call(n, _pre_node(graph, n)) for n in nodes]
-        role = Role.GATE if gate else _joint_role([roles[n] for n in nodes])
         kind = activations[nodes[0]]
+        calls = [Call(n, _pre_node(graph, n)) for n in nodes]
+        role = Role.GATE if gate else _joint_role(kind, [roles[n] for n in nodes])
         layer, label = _layer(key, order, layers or {})
         parameters = tuple(sorted(key.parameters, key=lambda p: order.get(p, 0)))
         rank = len(graph_shape(graph, nodes[0]))
@@ -163,7 +164,7 @@ def _of_edge(graph: Graph, feeds: Mapping[int, _Feed], node: int, output: int) -
     """Feed of one output of a node: splits tell their parts apart."""
     feed = feeds[node]
     count = len(graph.nodes[node]._input_metadata)
-    if graph.names[node] in _SPLITS and 2 <= count <= 8:
+    if graph.names[node] in _SPLITS and 2 <= count <= _MOST_PARTS:
         return _Feed(feed.parameters, feed.priors, f"{output}/{count}", feed.channels)
     return feed
 
@@ -206,7 +207,11 @@ def _slice_part(graph: Graph, node: int) -> str | None:
     start = int(raw._saved_start or 0)  # None in scripts, from the beginning
     start = start - (1 << 64) if start >= 1 << 63 else start
     width = graph_shape(graph, node)[-1]
-    return None if width == size else f"{max(start, 0)}:{max(start, 0) + width}"
+    if width == size:
+        return None
+    start = max(start, 0)
+    even = width > 0 and size % width == 0 and start % width == 0 and size // width <= _MOST_PARTS
+    return f"{start // width}/{size // width}" if even else f"{start}:{start + width}"
 
 
 def _channels(graph: Graph, feeds: Mapping[int, _Feed], node: int) -> bool:
@@ -239,8 +244,14 @@ def _gate_names(grouped: Mapping[Key, Sequence[int]]) -> dict[Key, str]:
     return names
 
 
-def _joint_role(roles: Sequence[Role]) -> Role:
-    """One role for all calls: what carries the signal anywhere is hidden."""
+def _joint_role(kind: Kind, roles: Sequence[Role]) -> Role:
+    """One role for all calls: what carries the signal anywhere is hidden.
+
+    But a sigmoid that multiplies data in one call is a gate in all: in the first step of a
+    recurrence it multiplies a constant state.
+    """
+    if Role.GATE in roles and kind.name in GATING:
+        return Role.GATE
     for role in (Role.HIDDEN, Role.GATE, Role.PART):
         if role in roles:
             return role
