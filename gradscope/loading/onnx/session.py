@@ -9,14 +9,20 @@ import numpy as np
 import onnxruntime
 import torch
 from onnx import ModelProto
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from gradscope.loading.onnx.graph import Graph
 from gradscope.loading.onnx.tensors import from_array
 
 VERSION = f"onnxruntime {onnxruntime.__version__}"
 
-# What onnxruntime raises; its own exceptions have no common base of their own.
-ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError, KeyError)
+# What onnxruntime raises: its own exceptions have no common base but Exception.
+_OWN = tuple(
+    kind
+    for kind in vars(onnxruntime_pybind11_state).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+)
+ERRORS = (*_OWN, RuntimeError, ValueError, TypeError, IndexError, KeyError)
 _NUMPY = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32,
