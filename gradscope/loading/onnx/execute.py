@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradscope.loading.onnx.graph import Graph, Node, graphs_of
+from gradscope.loading.onnx.graph import Graph, Node, captured
 from gradscope.loading.onnx.registry import Call, Operator, Types, find
 from gradscope.loading.onnx.uses import Id
 from gradscope.loading.onnx.weights import Binding
@@ -177,7 +177,7 @@ def _last_uses(graph: Graph) -> dict[int, tuple[str, ...]]:
     """Index of a node -> names that can be forgotten after it."""
     last: dict[str, int] = {}
     for i, node in enumerate(graph.nodes):
-        for name in (*node.outputs, *node.inputs, *_captured(node)):
+        for name in (*node.outputs, *node.inputs, *captured(node)):
             if name:
                 last[name] = i
     kept = {o.name for o in graph.outputs} | set(graph.constants)
@@ -186,13 +186,3 @@ def _last_uses(graph: Graph) -> dict[int, tuple[str, ...]]:
         if name not in kept:
             found.setdefault(i, []).append(name)
     return {i: tuple(names) for i, names in found.items()}
-
-
-def _captured(node: Node) -> set[str]:
-    """Every name that the subgraphs of a node read."""
-    names: set[str] = set()
-    for graph in graphs_of(node):
-        for inner in graph.walk():
-            names.update(n for m in inner.nodes for n in m.inputs)
-            names.update(o.name for o in inner.outputs)
-    return names

@@ -22,6 +22,7 @@ _MOVES = {
 _SUMS = {"Add", "Sub", "Neg", "Sum", "ReduceSum", "ReduceMean"}
 _SCALES = {"Mul", "Div"}
 _SQUARES = {"Abs", "ReduceL2", "ReduceSumSquare", "ReduceL1"}
+_SHAPES = {"Shape", "Size"}
 _AFTER = {"Sqrt", "Log", "Pow"}
 _FLOORS = {"Clip", "Max", "Add"}
 
@@ -37,6 +38,7 @@ class FixedFilters:
     def __init__(self, uses: Uses, behind: Callable[[Id | None], Id | None]) -> None:
         self._uses, self._behind = uses, behind
         self._fixed: set[Id] = set()
+        self._pure = set(uses.constants)
         self._raw = set(uses.inputs)
         self._magnitudes: set[Id] = set()
         self._only_squared: dict[Id, bool] = {}
@@ -45,8 +47,11 @@ class FixedFilters:
         """The constants, in one pass over the nodes in execution order."""
         for node in self._uses.nodes:
             reads = self._uses.reads[node]
-            data = [r for r in reads if r is not None and self._behind(r) is None]
+            data = [r for r in reads if r is not None and r not in self._pure]
             made = self._uses.made(node)
+            if node.op in _SHAPES or not data:
+                self._pure.update(made)
+                continue
             bank = self._bank(node)
             if bank is not None and data and data[0] in self._raw:
                 if all(self._ends_squared(m) for m in made):
@@ -59,11 +64,15 @@ class FixedFilters:
             elif data and all(d in self._raw for d in data):
                 if _is_square(node, reads):
                     self._magnitudes.update(made)
-                elif self._keeps_linear(node):
+                elif self._keeps_linear(node) or node.op in _SUMS:  # also less its mean
                     self._raw.update(made)
             elif data and all(d in self._magnitudes for d in data) and self._keeps_magnitude(node):
                 self._magnitudes.update(made)
-        return frozenset(self._fixed)
+        return frozenset(self._fixed | self._idle_biases())
+
+    def is_pure(self, tensor: Id | None) -> bool:
+        """Whether a tensor is made of constants and shapes alone."""
+        return tensor in self._pure
 
     def is_raw(self, tensor: Id | None) -> bool:
         """Whether a tensor is the model's input, at most moved, scaled and filtered."""
@@ -74,22 +83,36 @@ class FixedFilters:
         operator = find(node)
         if operator is None or not any(s.linear for s in operator.weights.values()):
             return None
-        reads = self._uses.reads[node]
-        if len([r for r in reads if r is not None]) != 2:
+        factors, bias = self._uses.reads[node][:2], self._uses.reads[node][2:]
+        if any(b is not None and not self._is_zero(b) for b in bias):
             return None
-        found = [self._behind(r) for r in reads if r is not None]
+        found = [self._behind(r) for r in factors if r is not None]
         constants = [f for f in found if f is not None]
         return constants[0] if len(constants) == 1 else None
+
+    def _is_zero(self, tensor: Id) -> bool:
+        constant = self._uses.constants.get(tensor)
+        return constant is not None and not bool(constant.tensor.any())
+
+    def _idle_biases(self) -> set[Id]:
+        """Zeros that an exporter gave to filter banks as their bias."""
+        found = set()
+        for key in self._uses.constants:
+            users = self._uses.of.get(key, [])
+            if users and all(i == 2 and self._bank(n) in self._fixed for n, i in users):
+                found.add(key)
+        return found
 
     def _keeps_linear(self, node: Node) -> bool:
         operator = find(node)
         if (operator is not None and operator.carries) or node.op in _MOVES:
             return True
+        pure = [self.is_pure(r) for r in self._uses.reads[node] if r is not None]
+        if operator is not None and any(s.linear for s in operator.weights.values()):
+            return len(pure) == 2 and any(pure) and self._bank(node) is None
         if node.op in _SUMS:
-            return all(self._behind(r) is None for r in self._uses.reads[node][:2])
-        return node.op in _SCALES and any(
-            self._behind(r) is not None for r in self._uses.reads[node]
-        )
+            return not pure[0] and (node.op.startswith("Reduce") or not any(pure))
+        return node.op in _SCALES and any(pure)
 
     def _keeps_magnitude(self, node: Node) -> bool:
         return node.op in _AFTER | _FLOORS or self._keeps_linear(node)

@@ -111,6 +111,16 @@ def graphs_of(node: Node) -> Iterator[Graph]:
             yield from value
 
 
+def captured(node: Node) -> set[str]:
+    """Every name that the subgraphs of a node read."""
+    names: set[str] = set()
+    for graph in graphs_of(node):
+        for inner in graph.walk():
+            names.update(n for m in inner.nodes for n in m.inputs)
+            names.update(o.name for o in inner.outputs)
+    return names
+
+
 def read_graph(model: ModelProto, where: str) -> Graph:
     """The outermost graph of a checked model.
 

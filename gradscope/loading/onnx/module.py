@@ -14,6 +14,24 @@ from gradscope.loading.onnx.registry import Types
 from gradscope.loading.onnx.weights import Weights
 
 
+class _Lowered:
+    """The graph and what runs it, which no call changes but for what constants alone make.
+
+    Callable, and without a ``__dict__``: what keeps and restores the state of a module leaves it
+    alone, with all of its constants.
+    """
+
+    __slots__ = ("graph", "program", "types", "weights")
+
+    def __init__(self, graph: Graph, weights: Weights) -> None:
+        self.graph, self.weights = graph, weights
+        self.types = Types()
+        self.program = Program(graph, self.types, weights.bindings)
+
+    def __call__(self, inputs: list[Any], scope: Scope) -> list[Any]:
+        return self.program.run(inputs, scope)
+
+
 class OnnxModule(torch.nn.Module):
     """Runs a graph whose operators are all known.
 
@@ -24,14 +42,22 @@ class OnnxModule(torch.nn.Module):
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
         super().__init__()
-        self.graph, self.weights = graph, weights
-        self.types = Types()
-        self.program = Program(graph, self.types, weights.bindings)
+        self._lowered = _Lowered(graph, weights)
         for name, tensor in weights.tensors.items():
             # Names with dots and slashes are what the file calls them; register_parameter would
             # refuse them, since it reads dots as modules.
             self._parameters[name] = torch.nn.Parameter(tensor)
         self.training = False
+
+    @property
+    def graph(self) -> Graph:
+        """The outermost graph."""
+        return self._lowered.graph
+
+    @property
+    def weights(self) -> Weights:
+        """What of it is trained."""
+        return self._lowered.weights
 
     def train(self, mode: bool = True) -> Self:
         """Only False: the graph was exported for inference, and holds nothing else.
@@ -45,12 +71,12 @@ class OnnxModule(torch.nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.program.apply(fn)
+        self._lowered.program.apply(fn)
         return self
 
     def in_double(self) -> Self:
         """All floating arithmetic in float64, whatever types the file says: for checks."""
-        self.types.floating = torch.float64
+        self._lowered.types.floating = torch.float64
         return self.double()
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> dict[str, Any]:
@@ -83,13 +109,13 @@ class OnnxModule(torch.nn.Module):
             raise ValueError(f"the input '{missing[0]}' is missing")
         values = [self._checked(i, given[i.name]) for i in declared]
         scope = Scope(None, self._parameters, trace)
-        results = self.program.run(values, scope)
+        results = self._lowered(values, scope)
         return {o.name: r for o, r in zip(self.graph.outputs, results, strict=True)}
 
     def _checked(self, declared: ValueInfo, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or declared.dtype == 0:
             return value
-        wanted = self.types.of(declared.dtype)
+        wanted = self._lowered.types.of(declared.dtype)
         if value.dtype is not wanted:
             have, want = (str(t).removeprefix("torch.") for t in (value.dtype, wanted))
             raise ValueError(f"the input '{declared.name}' is {have}, but must be {want}")

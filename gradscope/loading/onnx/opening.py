@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gradscope.loading.onnx.fusions import fused
 from gradscope.loading.onnx.graph import Graph, ValueInfo, read_graph
 from gradscope.loading.onnx.module import OnnxModule
 from gradscope.loading.onnx.parity import ParityGate
@@ -25,6 +26,7 @@ def open_model(path: str, file: Path) -> LoadedModel:
     proto = read_proto(file)
     graph = read_graph(proto, path)
     check_supported(graph, path)
+    graph = fused(graph)
     weights = find_weights(graph)
     module = OnnxModule(graph, weights)
     producer = f", {proto.producer_name}" if proto.producer_name else ""

@@ -17,12 +17,19 @@ from gradscope.loading.onnx.tensors import from_array
 VERSION = f"onnxruntime {onnxruntime.__version__}"
 
 # What onnxruntime raises: its own exceptions have no common base but Exception.
-_OWN = tuple(
+_OWN: tuple[type[Exception], ...] = tuple(
     kind
     for kind in vars(onnxruntime_pybind11_state).values()
     if isinstance(kind, type) and issubclass(kind, Exception)
 )
-ERRORS = (*_OWN, RuntimeError, ValueError, TypeError, IndexError, KeyError)
+ERRORS: tuple[type[Exception], ...] = (
+    *_OWN,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+)
 _NUMPY = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(int8)": np.int8, "tensor(int16)": np.int16, "tensor(int32)": np.int32,

@@ -145,9 +145,11 @@ class _Search:
     def _fits(self, constant: Constant, node: Node, index: int | None) -> bool:
         """Whether it can be trained there: a factor of 0.5 in a formula cannot."""
         reads = [r for r in self._uses.reads[node] if r is not None]
-        others = [r for r in reads if self._behind(r) is None]
+        others = [r for r in reads if not self._filters.is_pure(r)]
         if not others:
             return False  # arithmetic of constants alone
+        if node.op == "Gather":
+            return constant.tensor.dim() == 2  # a table of embeddings; a list of numbers is none
         if node.op not in _TERMS:
             return True
         tensor = constant.tensor
@@ -200,7 +202,7 @@ class _Search:
                     behind = self._behind(other)
                     if maker is not None and maker.op == "MatMul" and behind in all_found:
                         return self._layer(all_found[behind], all_found)
-            return found.node.where
+            return _short(found.node.where)
         near = [found.node]
         if found.node.op == "MatMul":
             near += [n for m in self._uses.made(found.node) for n, _ in self._uses.of.get(m, [])]
@@ -211,7 +213,12 @@ class _Search:
                 behind = self._behind(read)
                 if behind in all_found and _DOTTED.match(behind[1]):
                     return behind[1].rpartition(".")[0]
-        return found.node.where
+        return _short(found.node.where)
+
+
+def _short(name: str) -> str:
+    """TensorFlow joins the names of all nodes that it merged by semicolons: the first will do."""
+    return name.partition(";")[0]
 
 
 def _repeats(names: list[str]) -> bool:

@@ -29,6 +29,19 @@ def cnn() -> tuple[nn.Module, torch.Tensor]:
     return module, x
 
 
+def activations() -> tuple[nn.Module, torch.Tensor]:
+    kinds = [
+        nn.SiLU(),
+        nn.GELU(),
+        nn.GELU(approximate="tanh"),
+        nn.Mish(),
+        nn.Hardswish(),
+        nn.SELU(),
+    ]
+    layers = [m for kind in kinds for m in (nn.Linear(8, 8), kind)]
+    return nn.Sequential(*layers, nn.Linear(8, 3)), torch.randn(16, 8)
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind: type[nn.RNNBase], **options: bool | int) -> None:
         super().__init__()
@@ -47,6 +60,7 @@ def recurrent(kind: type[nn.RNNBase], **options: bool | int):  # type: ignore[no
 MODELS = {
     "mlp": mlp,
     "cnn": cnn,
+    "activations": activations,
     "lstm": recurrent(nn.LSTM),
     "gru": recurrent(nn.GRU),
     "rnn": recurrent(nn.RNN),
