@@ -11,6 +11,7 @@ from tests.pickle_assembler import (
     BUILD,
     DICT,
     EMPTY,
+    FIRST,
     HOOKS,
     LIST,
     MARK,
@@ -20,7 +21,6 @@ from tests.pickle_assembler import (
     SEQUENTIAL,
     SETITEM,
     STOP,
-    TRUE,
     TUPLE,
     call,
     dictionary,
@@ -47,8 +47,7 @@ def _shared_modules(depth: int) -> bytes:
 
 IN_ITSELF = (
     name("torch.nn.modules.linear", "Identity") + EMPTY + NEWOBJ + put(1)
-    + dictionary(training=TRUE, _parameters=DICT, _buffers=DICT, _modules=DICT,
-                 friends=LIST + get(1) + b"a") + BUILD
+    + dictionary(**FIRST, friends=LIST + get(1) + b"a") + BUILD
 )  # fmt: skip
 
 

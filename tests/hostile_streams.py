@@ -16,6 +16,7 @@ from tests.pickle_assembler import (
     EMPTY,
     ENCODE,
     FALSE,
+    FIRST,
     HOOKS,
     LINEAR,
     LIST,
@@ -76,10 +77,8 @@ def _dtype_state(flags: int) -> bytes:
 F8 = call(DTYPE, text("f8"), FALSE, TRUE)
 CHANGED = (
     name("torch.nn.modules.linear", "Identity") + EMPTY + NEWOBJ
-    + dictionary(training=TRUE, _parameters=DICT, _buffers=DICT, _modules=DICT,
-                 _forward_hooks=DICT + number(0) + RELU + SETITEM) + put(1) + BUILD
+    + dictionary(**(FIRST | {"_forward_hooks": DICT + number(0) + RELU + SETITEM})) + put(1) + BUILD
 )  # fmt: skip
-_FIRST = {"training": TRUE, "_parameters": DICT, "_buffers": DICT, "_modules": DICT}
 
 
 STREAMS: dict[str, Callable[[str], bytes]] = {
@@ -378,7 +377,7 @@ HARMLESS_STREAMS: dict[str, Callable[[str], bytes]] = {
             + b"\x93"
             + EMPTY
             + NEWOBJ
-            + dictionary(**_FIRST)
+            + dictionary(**FIRST)
             + BUILD,
         )
         + STOP

@@ -81,9 +81,16 @@ def tensor(
     return call(V2, of or storage(), *extent, FALSE, HOOKS, meta)
 
 
+FIRST = {
+    "training": TRUE, "_parameters": DICT, "_buffers": DICT, "_modules": DICT,
+    "_forward_hooks": DICT, "_backward_hooks": DICT,
+}  # fmt: skip
+"""What the state of every module has."""
+
+
 def module(cls: bytes = name("torch.nn.modules.linear", "Identity"), **state: bytes) -> bytes:
     """A module of torch's with a state; tables that are not given are empty."""
-    whole = {"training": TRUE, "_parameters": DICT, "_buffers": DICT, "_modules": DICT} | state
+    whole = FIRST | state
     return cls + EMPTY + NEWOBJ + dictionary(**{k: v for k, v in whole.items() if v}) + BUILD
 
 

@@ -18,6 +18,7 @@ from gradscope.loading.pickle_parts import (
 from gradscope.loading.pickle_tensors import TENSORS
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+_NEEDED = (*_TABLES, "_forward_hooks", "_backward_hooks")
 HOOK_TABLES = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
     "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
@@ -55,10 +56,10 @@ def check_state(
         where: the module's place, for messages.
     """
     cls = modules[path]
-    for key in _TABLES:
+    for key in _NEEDED:
         if not is_table(state.get(key)):
             raise Unsafe(f"{where or path} has no table of {key.strip('_')}", path)
-    if not isinstance(state.get("training", True), bool):
+    if not isinstance(state.get("training"), bool):
         raise Unsafe(f"{below(where, 'training')} is neither true nor false", path)
     for key, item in state.items():
         place = below(where, key)

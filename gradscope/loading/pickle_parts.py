@@ -41,7 +41,8 @@ def below(where: str, key: object) -> str:
 def pairs(table: Any) -> list[tuple[Any, Any]]:
     """Keys and values of a dictionary or OrderedDict."""
     if isinstance(table, Built):
-        first = table.arguments[0] if table.arguments else []
+        given_all = table.arguments if isinstance(table.arguments, tuple) else ()
+        first = given_all[0] if given_all else []
         extra = first if isinstance(first, list | tuple) else []
         given = [tuple(p) for p in extra if isinstance(p, list | tuple) and len(p) == 2]
         return [*given, *table.items]

@@ -129,7 +129,8 @@ class Storages:
         """Offset, size and stride within the elements that are held."""
         offset, size, stride = extent
         if is_made_by(size, {"torch.Size"}):
-            size = size.arguments[0] if size.arguments else ()
+            of = size.arguments if isinstance(size.arguments, tuple) else ()
+            size = of[0] if of else ()
         if not isinstance(size, tuple) or not isinstance(stride, tuple):
             raise Unsafe(f"tensor {where} has absurd sizes")
         if not all(type(n) is int and 0 <= n <= MAX_INT for n in (offset, *size, *stride)):

@@ -202,6 +202,10 @@ def _scan(opened: Held, data: bytes, scan: Scan, *, pickles: int) -> int:
         raise LoadError(f"cannot be read: {error}", where=where, hint=_AGAIN) from error
     except RecursionError as error:
         raise LoadError("cannot be read: nested too deeply", where=where) from error
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        # Forged parts can have any type. What the scan does not understand is not opened.
+        what = f"cannot be read: its parts do not fit ({error})"
+        raise LoadError(what, where=where, hint=_AGAIN) from error
     except MemoryError as error:
         raise LoadError("does not fit into memory", where=where) from error
     except Unsafe as error:
