@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -215,8 +217,9 @@ def reading(path: str) -> Iterator[None]:
     except MemoryError as error:
         raise DataError("does not fit into memory", where=path) from error
     except (
-        ValueError, OSError, EOFError, KeyError, SyntaxError, RecursionError, NotImplementedError,
-        RuntimeError, zipfile.BadZipFile, zlib.error,
+        ValueError, TypeError, OverflowError, OSError, EOFError, KeyError, SyntaxError,
+        RuntimeError, NotImplementedError, RecursionError, struct.error, tokenize.TokenError,
+        zipfile.BadZipFile, zlib.error,
     ) as error:  # fmt: skip
         first = str(error).split("\n")[0]
         raise DataError(f"is broken: {first}", where=path, hint=_AGAIN) from error
