@@ -115,7 +115,7 @@ def _dtype(leaf: pa.DataType) -> torch.dtype | None:
         return torch.float64
     if not (pa.types.is_integer(leaf) or pa.types.is_floating(leaf)):
         return None
-    return to_tensor(np.empty(0, leaf.to_pandas_dtype())).dtype
+    return to_tensor(np.array(pa.array([], leaf).to_numpy(zero_copy_only=False))).dtype
 
 
 def numbers(array: pa.Array, field: Field, rows: Rows, path: str) -> np.ndarray:
