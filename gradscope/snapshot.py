@@ -79,10 +79,11 @@ class _Values:
         tensor, value = self._tensor, self._value
         if not self._is_changed():
             return False
-        tensor.detach_()
+        if not tensor._is_view():  # which forbid it
+            tensor.detach_()
         if tensor.shape != value.shape:
             tensor.resize_(value.shape)
-        tensor.copy_(value)
+        tensor.detach().copy_(value)
         self._version = tensor._version
         return True
 
