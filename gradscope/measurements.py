@@ -419,6 +419,10 @@ class Skill:
         accuracy: share of right answers; None for regression.
         held_out: whether it was measured on ``--val`` data.
         samples: how many.
+        chance: accuracy of always giving the commonest answer; None for regression.
+        accuracy_skill: (accuracy - chance) / (1 - chance): unlike ``value`` it does not change with
+            the scale of the logits; None for regression.
+        accuracy_error: its standard error over samples.
     """
 
     value: float | None
@@ -429,6 +433,9 @@ class Skill:
     accuracy: float | None
     held_out: bool
     samples: int
+    chance: float | None = None
+    accuracy_skill: float | None = None
+    accuracy_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -607,6 +614,8 @@ class Measurements:
 
     ``heads[0]`` is the head that the verdict reads. Empty ``heads`` means that no gradient was
     measured (a state_dict without its architecture): then only ``parameters`` speak.
+    ``skill`` is that of the held-out data, if there are any, and ``sample_skill`` then that of the
+    sample.
     """
 
     model: ModelInfo
@@ -617,6 +626,7 @@ class Measurements:
     sites: tuple[Site, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     skill: Skill | None = None
+    sample_skill: Skill | None = None
     trial: Trial | None = None
     skipped: tuple[Skipped, ...] = ()
     inputs: tuple[InputStats, ...] = ()

@@ -251,3 +251,22 @@ def _frequencies(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
         counts.update(dict(zip(values.tolist(), times.tolist(), strict=True)))
     numbers = torch.tensor([counts[label] for label in sorted(counts)], dtype=torch.float64)
     return numbers / numbers.sum()
+
+
+def commonest(loss: Loss, whole: Score) -> float:
+    """Accuracy of always giving the commonest answer, output by output."""
+    if loss.kind != "bce":
+        return float(_frequencies(whole.labels).max())
+    labels = torch.cat(whole.labels)
+    p = (labels.double() > 0.5).double().reshape(labels.shape[0], -1).mean(dim=0)
+    return float(torch.maximum(p, 1 - p).mean())
+
+
+def accuracy_skill(
+    accuracy: float | None, chance: float | None, samples: int
+) -> tuple[float | None, float | None]:
+    """((accuracy - chance) / (1 - chance), its binomial standard error over samples)."""
+    if accuracy is None or chance is None or chance >= 1 or samples < 2:
+        return None, None
+    error = math.sqrt(max(accuracy * (1 - accuracy), 1 / samples) / samples)
+    return (accuracy - chance) / (1 - chance), error / (1 - chance)

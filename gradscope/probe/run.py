@@ -77,6 +77,9 @@ def measure(
         scorer = Scorer(subject, settings.loss, probed.squash())
         losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
         skill = _skill(scorer, sample, validation, progress)
+        own = None
+        if skill is not None and skill.held_out and scorer.seen(sample):
+            own = scorer.skill(sample, held_out=False, progress=progress)
         probed.save(settings.save_gradients, losses is not None)
         made = made_weights(module)
     sums = probed.sums
@@ -114,6 +117,7 @@ def measure(
         sites=found_sites,
         parameters=found,
         skill=skill,
+        sample_skill=own,
         skipped=(*_missing(model), *skipped),
         inputs=compute_inputs(sums.inputs, list(sample.inputs)),
     )

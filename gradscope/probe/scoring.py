@@ -11,7 +11,15 @@ from gradscope.errors import DataError
 from gradscope.measurements import Skill
 from gradscope.model import Batch, Sample
 from gradscope.probe.heads import chosen_tensors
-from gradscope.probe.losses import Loss, Score, decide, score, skill
+from gradscope.probe.losses import (
+    Loss,
+    Score,
+    accuracy_skill,
+    commonest,
+    decide,
+    score,
+    skill,
+)
 from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
 
@@ -66,7 +74,16 @@ class Scorer:
         value, error, mean = skill(decided, whole)
         accuracy = whole.right / whole.answers if whole.right is not None else None
         samples = sum(piece.numel() for piece in whole.losses)
-        return Skill(value, error, mean, decided.kind, decided.how, accuracy, held_out, samples)
+        chance = commonest(decided, whole) if accuracy is not None else None
+        above, above_error = accuracy_skill(accuracy, chance, samples)
+        return Skill(
+            value, error, mean, decided.kind, decided.how, accuracy, held_out, samples,
+            chance, above, above_error,
+        )  # fmt: skip
+
+    def seen(self, sample: Sample) -> bool:
+        """Whether the sample has been scored already, for its gradient."""
+        return id(sample) in self._seen
 
     def _decided(self, output: torch.Tensor, labels: torch.Tensor) -> Loss:
         if self._loss is None:

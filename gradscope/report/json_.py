@@ -44,6 +44,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "evidence": plain(diagnosis.evidence),
         "settle": diagnosis.settle,
         "skill": plain(m.skill),
+        "sample_skill": plain(m.sample_skill),
         "trial": plain(m.trial),
         "run": plain(m.run),
         "inputs": plain(m.inputs),

@@ -53,6 +53,7 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
         "evidence": {"type": "array", "items": builder.of(Evidence)},
         "settle": {"anyOf": [text, _NULL]},
         "skill": {"anyOf": [builder.of(Skill), _NULL]},
+        "sample_skill": {"anyOf": [builder.of(Skill), _NULL]},
         "trial": {"anyOf": [builder.of(Trial), _NULL]},
         "run": builder.of(RunInfo),
         "inputs": {"type": "array", "items": builder.of(InputStats)},
