@@ -5,6 +5,8 @@ Used by the rules and by the diagnosis, so that both name the same cause.
 
 from __future__ import annotations
 
+import math
+
 from gradscope.findings import Cause
 from gradscope.measurements import Ledger, Measurements, Role, Site
 
@@ -22,8 +24,17 @@ USUAL_RATIO = 2.0
 """init_ratio up to which weights are of a usual size: no common initialisation gives more."""
 
 SKILL = 0.5
-"""Skill beyond two standard errors that shows that a model works."""
+"""Skill, 1 - loss / loss of guessing, beyond two standard errors, that shows that a model works."""
 
+ACCURACY_SKILL = 0.6
+"""The same for accuracy above the commonest answer. Scaling all weights up leaves the answers as
+they are and multiplies the loss, so either acquits."""
+
+LEARNING = 0.1
+"""Skill beyond two standard errors that shows that a model has learned something."""
+
+BOTH = (0.2, 0.5)
+"""Skill and accuracy's skill that acquit together: on wrong labels neither can be high."""
 
 ALONE = 3.0
 """Decades of slope that are enough by themselves, whatever the other sources add."""
@@ -74,9 +85,35 @@ def _cause(source: str, per_layer: float) -> Cause:
 def works(measured: Measurements) -> bool:
     """Whether labelled data show that the model does its task, whatever else was measured."""
     skill = measured.skill
-    if skill is None or skill.value is None or skill.error is None:
+    if skill is None:
         return False
-    return skill.value - 2 * skill.error > SKILL
+    by_loss = _beyond_error(skill.value, skill.error)
+    by_answers = _beyond_error(skill.accuracy_skill, skill.accuracy_error)
+    both = by_loss > BOTH[0] and by_answers > BOTH[1]
+    return by_loss > SKILL or by_answers > ACCURACY_SKILL or both
+
+
+def _beyond_error(value: float | None, error: float | None) -> float:
+    return -math.inf if value is None or error is None else value - 2 * error
+
+
+def is_scored(measured: Measurements) -> bool:
+    """Whether labelled data tell how well the model does its task."""
+    skill = measured.skill
+    return skill is not None and (skill.value is not None or skill.accuracy_skill is not None)
+
+
+def fails_at_its_task(measured: Measurements) -> bool:
+    """Whether labelled data show that the model is no better than guessing, or confidently wrong.
+
+    Between this and :func:`works` lie networks that are learning, and some that are stuck half-way:
+    what is wrong with their size is then no more than a warning.
+    """
+    if not is_scored(measured) or works(measured):
+        return False
+    skill = measured.skill
+    assert skill is not None
+    return _beyond_error(skill.value, skill.error) < LEARNING
 
 
 def bounded_hidden(measured: Measurements) -> list[Site]:
@@ -127,3 +164,26 @@ def saturation_cause(measured: Measurements, site: Site) -> Cause | None:
 def _biased(site: Site, ratio: float) -> bool:
     """z far larger than the weights can make it from activations of at most 1: large biases."""
     return (site.pre_activation_rms or 0.0) > 3.0 * max(ratio, 1.0)
+
+
+def typical_ratio(measured: Measurements) -> float | None:
+    """Median init_ratio of all weight matrices."""
+    ratios = sorted(p.weight.init_ratio for p in measured.parameters if p.weight.init_ratio)
+    return ratios[len(ratios) // 2] if ratios else None
+
+
+LONE = 0.7
+"""Share of what the weights lose from which it is called the loss of one layer alone."""
+
+
+def lone_layer(ledger: Ledger, share: float = LONE) -> str | None:
+    """The layer at which most of what is lost to weights is lost, if there is one.
+
+    Its own gradient is not small, so it usually recovers, unlike the same loss spread over layers.
+    What other layers gain does not count: moving scale about would change the answer.
+    """
+    lost = [(e.weight or 0.0, e.label) for e in ledger.entries if (e.weight or 0.0) < 0]
+    if len(ledger.entries) < 3 or not lost:
+        return None
+    worst, label = min(lost)
+    return label if worst < -1.0 and worst <= share * sum(w for w, _ in lost) else None

@@ -1,33 +1,22 @@
 """From measurements and findings to a verdict and its causes. Imports no torch.
 
-The thresholds are those of the first calibration, on small networks; the verdict is provisional and
-says so. Training loss exonerates nobody and saturation convicts nobody by itself: what a network
-can do on labelled data comes first, then saturation, then the loss of gradient.
+What a network can do on labelled data comes first. Where it does not work, the findings that are
+errors decide; where nobody knows whether it works, those that hinge on it leave the verdict open:
+training loss exonerates nobody, and saturation convicts nobody by itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gradscope.attribution import (
-    SKILL,
-    attenuation_causes,
-    bounded_hidden,
-    saturation_cause,
-    works,
-)
+from gradscope.attribution import ACCURACY_SKILL, SKILL, is_scored, works
 from gradscope.config import Settings
 from gradscope.counterfactual import CLEAR, Outcome, outcome
 from gradscope.findings import Cause, Finding
-from gradscope.measurements import Measurements, Trial
-
-SATURATED = 0.70
-ATTENUATED, WEAK = -3.0, -2.0
-COLLAPSED = 1e-6
-"""Between-sample variance over mean square at the last hidden activation: below it all samples
-look alike to what follows. Unlike a ratio of gradients it cannot be talked away by moving scale
-from one layer to the next."""
+from gradscope.judgement import advice, causes_of, cautions, deciding, open_questions, sentence
+from gradscope.measurements import Measurements, Skill, Trial
 
 
 class Verdict(StrEnum):
@@ -53,7 +42,8 @@ class Diagnosis:
     """The verdict, its causes (most important first), and what it rests on.
 
     ``summary`` is one sentence for people; ``settle`` is the option that would settle an
-    undetermined verdict, if there is one.
+    undetermined verdict, if there is one; ``otherwise`` says what would have changed the verdict;
+    ``advice`` what to do about the first cause in the code that trains the model.
     """
 
     verdict: Verdict
@@ -62,6 +52,8 @@ class Diagnosis:
     evidence: tuple[Evidence, ...]
     provisional: bool = True
     settle: str | None = None
+    otherwise: tuple[str, ...] = ()
+    advice: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,44 +69,18 @@ class Inspection:
     settings: Settings | None = None
 
 
-_WORDS = {
-    Cause.FLAT_SLOPE: "the activation's slope is at most a fraction, layer after layer",
-    Cause.DEPTH_DERIVATIVE: "the product of the activations' derivatives shrinks with depth",
-    Cause.SMALL_WEIGHTS: "the weights are too small, layer after layer",
-    Cause.DEPTH_GAIN: "the weights' gain is a little too small, layer after layer",
-    Cause.LARGE_PARAMETERS: "large weights drive the units out of their working range",
-    Cause.LARGE_INPUTS: "the scale of the input, not of the weights, saturates the first layer",
-}
-
-
 def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
-    """The provisional verdict.
+    """The verdict.
 
     Args:
         measurements: of one model.
-        findings: of the rules; non-finite ones decide.
+        findings: of the rules.
     """
     m = measurements
-    evidence = _evidence(m)
-    broken = [f for f in findings if f.cause is Cause.NONFINITE]
-    if broken:
-        summary = f"{broken[0].where}: {broken[0].message}."
-        return Diagnosis(Verdict.UNHEALTHY, summary, (Cause.NONFINITE,), evidence)
-    if not m.heads:
-        summary = "Only weights could be examined: the architecture is missing."
-        return Diagnosis(
-            Verdict.UNDETERMINED, summary, (), evidence, settle="--arch FILE.py:factory"
-        )
-    judged = _judge(m, evidence)
-    if m.sample.synthetic and judged.verdict is not Verdict.HEALTHY:
-        summary = f"On a made-up input: {judged.summary[:1].lower()}{judged.summary[1:]}"
-        return Diagnosis(
-            Verdict.UNDETERMINED, summary, judged.causes, evidence, settle="--data SAMPLE"
-        )
-    if m.sample.synthetic:
-        summary = "Nothing found on a made-up input; no verdict rests on that alone."
-        return Diagnosis(Verdict.UNDETERMINED, summary, (), evidence, settle="--data SAMPLE")
-    return judged
+    judged = _judge(m, findings)
+    if m.trial is None or m.sample.synthetic or Cause.NONFINITE in judged.causes:
+        return judged
+    return _judge_trial(judged, m.trial)
 
 
 def _judge_trial(judged: Diagnosis, trial: Trial) -> Diagnosis:
@@ -142,100 +108,147 @@ def _score(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.2f}"
 
 
-def _judge(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
-    judged = _judge_numbers(m, evidence)
-    return judged if m.trial is None else _judge_trial(judged, m.trial)
-
-
-def _judge_numbers(m: Measurements, evidence: tuple[Evidence, ...]) -> Diagnosis:
+def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
+    labelled = is_scored(m)
+    grave = deciding(findings, labelled=labelled)
+    if any(f.cause is Cause.NONFINITE for f in grave):
+        broken = [f for f in grave if f.cause is Cause.NONFINITE]
+        summary = f"{broken[0].where}: {broken[0].message}."
+        return Diagnosis(
+            Verdict.UNHEALTHY, summary, (Cause.NONFINITE,), _evidence(m, broken),
+            otherwise=("any other verdict if every number were finite",),
+            advice=broken[0].advice,
+        )  # fmt: skip
+    if not m.heads:
+        summary = "Only weights could be examined: the architecture is missing."
+        return _open(m, summary, (), [], "--arch FILE.py:factory")
+    if m.sample.synthetic:
+        return _on_made_up_input(m, findings)
     if works(m):
-        assert m.skill is not None
-        where = "held-out data" if m.skill.held_out else "this sample"
-        summary = f"It works: skill {m.skill.value:.2f} on {where}."
-        return Diagnosis(Verdict.HEALTHY, summary, (), evidence)
-    saturated = m.hidden_saturation
-    if saturated is not None and saturated > SATURATED:
-        return _judge_saturated(m, saturated, evidence)
-    ledger = m.ledger
-    g = ledger.gain if ledger is not None else None
-    if ledger is not None and g is not None and g < WEAK:
-        causes = attenuation_causes(m, ledger)
-        why = f": {_WORDS[causes[0]]}" if causes else ""
-        summary = (
-            f"The gradient loses {-g:.1f} decades between the last and the first hidden "
-            f"activation{why}."
-        )
-        verdict = Verdict.UNHEALTHY if g < ATTENUATED else Verdict.WARNING
-        return Diagnosis(verdict, summary, causes, evidence)
-    spread = _last_spread(m)
-    if spread is not None and spread < COLLAPSED:
-        summary = (
-            f"All samples look alike to the last hidden activation: variance between them is "
-            f"{spread:.0e} of the mean square."
-        )
-        return Diagnosis(Verdict.UNHEALTHY, summary, (Cause.FORWARD_COLLAPSE,), evidence)
-    saturated_by = _first_layer_cause(m)
-    if saturated_by is Cause.LARGE_INPUTS:
-        summary = f"One layer hardly learns: {_WORDS[saturated_by]}."
-        return Diagnosis(Verdict.WARNING, summary, (saturated_by,), evidence)
-    summary = "Nothing found that keeps the gradient from the first layer."
-    return Diagnosis(Verdict.HEALTHY, summary, (), evidence)
+        return _working(m, findings)
+    doubts = [] if labelled else open_questions(findings)
+    if grave:
+        return _found(m, Verdict.UNHEALTHY, [*grave, *doubts], findings)
+    if doubts:
+        causes = causes_of(m, doubts)
+        told = sentence(causes, doubts)[:-1]
+        summary = f"{told}; without labels, converged and stuck look alike."
+        return _open(m, summary, causes, doubts, "labels in --data")
+    minor = cautions(findings)
+    if minor:
+        return _found(m, Verdict.WARNING, minor, findings)
+    return _nothing_found(m, findings, labelled=labelled)
 
 
-def _last_spread(m: Measurements) -> float | None:
-    """Between-sample variance over mean square at the hidden activation next to the output."""
-    entries = m.ledger.entries if m.ledger is not None else ()
-    last = entries[0].site if entries else None
-    return next((s.sample_variance_ratio for s in m.sites if s.id == last), None)
-
-
-def _judge_saturated(
-    m: Measurements, saturated: float, evidence: tuple[Evidence, ...]
+def _found(
+    m: Measurements, verdict: Verdict, findings: Sequence[Finding], every: Sequence[Finding]
 ) -> Diagnosis:
-    cause = saturation_causes(m)
-    if m.skill is None or m.skill.value is None:
-        summary = f"{saturated:.0%} saturated; without labels, converged and stuck look alike."
-        return Diagnosis(Verdict.UNDETERMINED, summary, cause, evidence, settle="labels in --data")
-    why = f": {_WORDS[cause[0]]}" if cause else ""
-    summary = f"{saturated:.0%} of the hidden activations are saturated{why}."
-    return Diagnosis(Verdict.UNHEALTHY, summary, cause, evidence)
+    """A verdict that rests on ``findings``; of ``every`` finding the clearest is told."""
+    causes = causes_of(m, findings)
+    known = m.skill is not None
+    otherwise = [_skill_that_acquits(m.skill)] if m.skill is not None else []
+    otherwise += [_within_limit(f) for f in findings[:3] if f.value is not None]
+    if not known:
+        otherwise.append("healthy if labels in --data showed that it works")
+    told = [f for f in every if f.severity.rank or f in findings]
+    summary = sentence(causes, told)
+    return Diagnosis(
+        verdict, summary, causes, _evidence(m, findings), otherwise=tuple(otherwise),
+        advice=advice(causes, told),
+    )  # fmt: skip
 
 
-def saturation_causes(m: Measurements) -> tuple[Cause, ...]:
-    """Causes of saturation over all saturated sites, the commonest first."""
-    found: dict[Cause, int] = {}
-    for site in bounded_hidden(m):
-        if (site.saturated_fraction or 0.0) > SATURATED:
-            cause = saturation_cause(m, site)
-            if cause is not None:
-                found[cause] = found.get(cause, 0) + 1
-    return tuple(sorted(found, key=lambda c: (-found[c], c.value)))
+def _open(
+    m: Measurements,
+    summary: str,
+    causes: tuple[Cause, ...],
+    findings: Sequence[Finding],
+    settle: str,
+) -> Diagnosis:
+    otherwise = []
+    if settle.startswith("labels"):
+        otherwise = [
+            f"healthy with labels that show a skill above {SKILL}, or an accuracy that closes "
+            f"{ACCURACY_SKILL:.0%} of the gap from guessing to 1; else unhealthy"
+        ]
+    return Diagnosis(
+        Verdict.UNDETERMINED, summary, causes, _evidence(m, findings), settle=settle,
+        otherwise=tuple(otherwise), advice=advice(causes, findings),
+    )  # fmt: skip
 
 
-def _first_layer_cause(m: Measurements) -> Cause | None:
-    first = next(iter(bounded_hidden(m)), None)
-    if first is None or (first.saturated_fraction or 0.0) <= SATURATED:
-        return None
-    return saturation_cause(m, first)
+def _on_made_up_input(m: Measurements, findings: Sequence[Finding]) -> Diagnosis:
+    told = [f for f in findings if f.cause is not None and (f.hinges or f.severity.rank)]
+    if not told:
+        summary = "Nothing found on a made-up input; no verdict rests on that alone."
+        return _open(m, summary, (), [], "--data SAMPLE")
+    causes = causes_of(m, told)
+    text = sentence(causes, told)
+    return _open(m, f"On a made-up input: {text[:1].lower()}{text[1:]}", causes, told,
+                 "--data SAMPLE")  # fmt: skip
 
 
-def _evidence(m: Measurements) -> tuple[Evidence, ...]:
+def _working(m: Measurements, findings: Sequence[Finding]) -> Diagnosis:
+    assert m.skill is not None
+    where = "held-out data" if m.skill.held_out else "this sample"
+    accuracy = "" if m.skill.accuracy is None else f", accuracy {m.skill.accuracy:.2f}"
+    summary = f"It works: skill {_number(m.skill.value)}{accuracy} on {where}."
+    doubts = [f for f in findings if f.cause is not None and (f.hinges or f.severity.rank)]
+    otherwise = [f"undetermined without labels ({f.code} {f.name})" for f in doubts[:1]]
+    otherwise.append(f"no longer healthy by its work alone at a skill of {SKILL} or less")
+    return Diagnosis(Verdict.HEALTHY, summary, (), _evidence(m, []), otherwise=tuple(otherwise))
+
+
+def _nothing_found(m: Measurements, findings: Sequence[Finding], *, labelled: bool) -> Diagnosis:
+    summary = "Nothing found that keeps the gradient from the first layer."
+    if labelled:
+        summary = (
+            "It has not learned its task, but nothing keeps the gradient from the first layer."
+        )
+    otherwise = ["unhealthy if a finding were an error: see gradscope rule"]
+    if m.trial is None and labelled:
+        otherwise.append("--trial 400 shows whether it learns when trained on")
+    return Diagnosis(Verdict.HEALTHY, summary, (), _evidence(m, []), otherwise=tuple(otherwise))
+
+
+def _skill_that_acquits(skill: Skill) -> str:
+    now = f"{_number(skill.value)} +-{_number(skill.error)}"
+    text = f"healthy if its skill were clearly above {SKILL} (it is {now})"
+    if skill.accuracy_skill is None:
+        return text
+    return f"{text} or its accuracy closed {ACCURACY_SKILL:.0%} of the gap from guessing to 1 " + (
+        f"({skill.accuracy_skill:.0%})"
+    )
+
+
+def _within_limit(finding: Finding) -> str:
+    return f"less grave if {finding.code} {finding.name} were within {_number(finding.threshold)}"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3g}"
+
+
+def _evidence(m: Measurements, findings: Sequence[Finding]) -> tuple[Evidence, ...]:
+    """What the verdict rests on: skill and trial, the findings, and the main measurements."""
     found: list[Evidence] = []
     if m.skill is not None:
         where = "held-out" if m.skill.held_out else "on the sample"
         found.append(Evidence(f"skill {where}", m.skill.value, SKILL))
+        if m.skill.accuracy_skill is not None:
+            statement = f"accuracy above guessing, {where}"
+            found.append(Evidence(statement, m.skill.accuracy_skill, ACCURACY_SKILL))
     if m.trial is not None:
         statement = "gain of a repaired copy over an untreated one, share of what is above chance"
         found.append(Evidence(statement, m.trial.gain, CLEAR))
-    found.append(Evidence("saturated, mean over hidden sites", m.hidden_saturation, SATURATED))
-    ledger = m.ledger
-    if ledger is not None:
-        found.append(Evidence("g, decades from last to first site", ledger.gain, ATTENUATED))
-        spread = _last_spread(m)
-        if spread is not None:
-            statement = "variance between samples over mean square, last hidden activation"
-            found.append(Evidence(statement, spread, COLLAPSED))
-        if ledger.gain is None and m.heads:
+    found += [
+        Evidence(f"{f.code} {f.name}, {f.where}: {f.message}", f.value, f.threshold)
+        for f in findings
+    ]
+    found.append(Evidence("saturated, mean over hidden sites", m.hidden_saturation, None))
+    if m.ledger is not None:
+        found.append(Evidence("g, decades from last to first site", m.ledger.gain, None))
+        if m.ledger.gain is None and m.heads:
             gain = m.heads[0].input_gain
             found.append(Evidence("decades from output to first site", gain, None))
     return tuple(found)

@@ -56,6 +56,8 @@ class Finding:
         cause: the cause that the finding supports, if any.
         remedies: commands that help, each as it can be pasted.
         advice: what to do about it in the code that trains the model.
+        hinges: whether it matters depends on what the model can do: with labels that show that it
+            does not work it is an error, without labels it leaves the verdict open.
     """
 
     code: str
@@ -68,6 +70,7 @@ class Finding:
     cause: Cause | None = None
     remedies: tuple[str, ...] = ()
     advice: str = ""
+    hinges: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""The provisional verdict, case by case."""
+"""The verdict, case by case."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ import pytest
 
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.findings import Cause
-from gradscope.measurements import InputStats, LedgerEntry, Measurements, Role, SampleInfo, Skill
+from gradscope.measurements import (
+    InputStats,
+    LedgerEntry,
+    Measurements,
+    Role,
+    SampleInfo,
+    Skill,
+    Units,
+)
 from gradscope.rules import run_rules
-from gradscope.rules.examples import measured, parameter, site
+from gradscope.rules.examples import measured, parameter, site, time_ledger, weight
 from tests.report.examples import EXAMPLES
 
 
 def skill(value: float | None, error: float = 0.02) -> Skill:
     return Skill(value, error, 1.0, "cross-entropy", "integer labels", 0.5, False, 500)
+
+
+def accurate(value: float, by_loss: float = -20.0) -> Skill:
+    """Accuracy above guessing, whatever the loss says."""
+    return replace(skill(by_loss), accuracy_skill=value, accuracy_error=0.02)
 
 
 def attenuated(total: float, weight: float, slope: float, activation: float, n: int = 11):
@@ -44,53 +57,114 @@ def short() -> Measurements:
     return measured(site("0/tanh"), total=None)
 
 
+POOR = skill(0.02)
+
+
+def stuck(*arguments: float, **given) -> Measurements:
+    return replace(attenuated(*arguments, **given), skill=POOR)
+
+
+def in_time(total: float | None, growth: float = 0.0, **given) -> Measurements:
+    ledger = time_ledger(total=total, growth=growth)
+    return measured(site("rnn.l0/tanh"), total=None, time=(ledger,), **given)
+
+
+def sized(ratio: float, **given) -> Measurements:
+    """Nothing saturates: ReLU, or a normalisation in between."""
+    relu = site("0/relu", kind="relu", saturated_fraction=None, shrink=None)
+    weights = tuple(parameter(f"{i}.weight", weight=weight(init_ratio=ratio)) for i in range(3))
+    return measured(relu, parameters=weights, **given)
+
+
+def dead(**given) -> Measurements:
+    units = Units(8, None, None, 8, (), tuple(range(8)))
+    gone = site("0/relu", kind="relu", saturated_fraction=None, units=units)
+    return measured(gone, total=None, **given)
+
+
+def fed(rms: float, mean: float = 0.0, kind: str = "relu", **given) -> Measurements:
+    first = site("0/relu", kind=kind, saturated_fraction=None, pre_activation_rms=0.6 * rms)
+    return measured(
+        first, parameters=(parameter("0.weight"),),
+        inputs=(InputStats("x", 8, rms, mean, rms, 0.0),), **given,
+    )  # fmt: skip
+
+
+ONE_ENTRY = (
+    LedgerEntry("4/tanh", "4/tanh", "tanh", None, None, None, None, 0.0, 0.0),
+    LedgerEntry("2/tanh", "2/tanh", "tanh", -0.1, -0.1, 0.0, 0.0, -0.1, -0.1),
+    LedgerEntry("0/tanh", "0/tanh", "tanh", -4.9, -4.8, 0.0, -0.1, -5.0, -5.0),
+)
+
+H, W, U, Q = Verdict.HEALTHY, Verdict.WARNING, Verdict.UNHEALTHY, Verdict.UNDETERMINED
 CASES = {
-    "nothing found": (measured(site("0/tanh")), Verdict.HEALTHY, ()),
-    "weak": (attenuated(-2.5, -2.0, 0, -0.5), Verdict.WARNING, (Cause.DEPTH_GAIN,)),
-    "deep": (attenuated(-5.8, -5.3, 0, -0.5, 20), Verdict.UNHEALTHY, (Cause.DEPTH_GAIN,)),
-    "small": (attenuated(-17, -17, 0, 0, 20), Verdict.UNHEALTHY, (Cause.SMALL_WEIGHTS,)),
-    "derivative": (
-        attenuated(-5, 0.5, 0, -5.5), Verdict.UNHEALTHY, (Cause.DEPTH_DERIVATIVE,)
-    ),
-    "slope": (attenuated(-6, 0, -5.4, -0.6), Verdict.UNHEALTHY, (Cause.FLAT_SLOPE,)),
+    "nothing found": (measured(site("0/tanh")), H, ()),
+    "nothing found, untrained": (measured(site("0/tanh"), skill=POOR), H, ()),
+    "weak": (stuck(-2.3, -2.0, 0, -0.3), W, (Cause.DEPTH_GAIN,)),
+    "deep": (stuck(-5.8, -5.3, 0, -0.5, 20), U, (Cause.DEPTH_GAIN,)),
+    "small": (stuck(-17, -17, 0, 0, 20), U, (Cause.SMALL_WEIGHTS,)),
+    "derivative": (stuck(-5, 0.5, 0, -5.5), U, (Cause.DEPTH_DERIVATIVE,)),
+    "slope": (stuck(-6, 0, -5.4, -0.6), U, (Cause.FLAT_SLOPE,)),
     "slope before derivative": (
-        attenuated(-6, 6, -5.4, -5.8), Verdict.UNHEALTHY,
-        (Cause.FLAT_SLOPE, Cause.DEPTH_DERIVATIVE),
+        stuck(-6, 6, -5.4, -5.8), U, (Cause.FLAT_SLOPE, Cause.DEPTH_DERIVATIVE)
     ),
-    "skilled, whatever else": (
-        replace(attenuated(-6, -6, 0, 0), skill=skill(0.9)), Verdict.HEALTHY, ()
+    "attenuated, no labels": (attenuated(-5.8, -5.3, 0, -0.5, 20), Q, (Cause.DEPTH_GAIN,)),
+    "one layer's weights": (
+        measured(site("0/tanh"), total=-5.0, entries=ONE_ENTRY, skill=POOR), H, ()
+    ),
+    "skilled, whatever else": (replace(attenuated(-6, -6, 0, 0), skill=skill(0.9)), H, ()),
+    "right answers, whatever the loss": (
+        replace(attenuated(-6, -6, 0, 0), skill=accurate(0.9)), H, ()
+    ),
+    "wrong labels": (sized(20.0, skill=accurate(0.55, 0.3)), H, ()),
+    "half of the answers with a bad loss": (
+        sized(20.0, skill=accurate(0.55)), U, (Cause.LARGE_PARAMETERS,)
     ),
     "a little skill acquits nobody": (
-        replace(attenuated(-6, -6, 0, 0, 20), skill=skill(0.15)), Verdict.UNHEALTHY,
-        (Cause.DEPTH_GAIN,),
+        replace(attenuated(-6, -6, 0, 0, 20), skill=skill(0.15)), U, (Cause.DEPTH_GAIN,)
     ),
     "skill within its error": (
-        replace(attenuated(-6, -6, 0, 0, 20), skill=skill(0.6, 0.2)), Verdict.UNHEALTHY,
-        (Cause.DEPTH_GAIN,),
+        replace(attenuated(-6, -6, 0, 0, 20), skill=skill(0.6, 0.2)), U, (Cause.DEPTH_GAIN,)
     ),
-    "saturated with labels": (
-        saturated(skill=skill(-0.1)), Verdict.UNHEALTHY, (Cause.LARGE_PARAMETERS,)
-    ),
-    "saturated without labels": (
-        saturated(), Verdict.UNDETERMINED, (Cause.LARGE_PARAMETERS,)
-    ),
+    "saturated with labels": (saturated(skill=skill(-0.1)), U, (Cause.LARGE_PARAMETERS,)),
+    "saturated without labels": (saturated(), Q, (Cause.LARGE_PARAMETERS,)),
     "saturated by inputs": (
-        saturated(ratio=1.0, skill=skill(-0.1), inputs=(LARGE_INPUT,)), Verdict.UNHEALTHY,
-        (Cause.LARGE_INPUTS,),
+        saturated(ratio=1.0, skill=skill(-0.1), inputs=(LARGE_INPUT,)), U, (Cause.LARGE_INPUTS,)
     ),
-    "saturated and skilled": (saturated(skill=skill(0.9)), Verdict.HEALTHY, ()),
-    "collapsed": (collapsed(), Verdict.UNHEALTHY, (Cause.FORWARD_COLLAPSE,)),
+    "saturated and skilled": (saturated(skill=skill(0.9)), H, ()),
+    "large and nothing saturates": (sized(20.0, skill=POOR), U, (Cause.LARGE_PARAMETERS,)),
+    "large, no labels": (sized(20.0), Q, (Cause.LARGE_PARAMETERS,)),
+    "large and works": (sized(20.0, skill=skill(0.9)), H, ()),
+    "one large layer among others": (
+        measured(
+            site("0/tanh", saturated_fraction=0.98, pre_activation_rms=30.0, shrink=55.0),
+            *(site(f"{i}/tanh") for i in (2, 4)),
+            parameters=(parameter("0.weight", weight=weight(init_ratio=30.0)),
+                        parameter("2.weight"), parameter("4.weight")),
+            skill=POOR,
+        ), W, (Cause.LARGE_PARAMETERS,),
+    ),
+    "large inputs before a ReLU": (fed(850.0, skill=POOR), U, (Cause.LARGE_INPUTS,)),
+    "far from 0": (fed(1000.0, 999.9995, skill=POOR), U, (Cause.LARGE_INPUTS,)),
+    "large inputs, works": (fed(850.0, skill=skill(0.9)), H, ()),
+    "exploding": (measured(site("0/tanh"), total=8.0, skill=POOR), U, (Cause.EXPLODING,)),
+    "exploding in time": (in_time(0.0, 9.0, skill=POOR), U, (Cause.EXPLODING,)),
+    "vanishing in time": (in_time(-12.0, skill=POOR), U, (Cause.VANISHING_THROUGH_TIME,)),
+    "nothing left at the first step": (
+        in_time(None, skill=POOR), U, (Cause.VANISHING_THROUGH_TIME,)
+    ),
+    "vanishing in time and works": (in_time(-12.0, skill=skill(0.9)), H, ()),
+    "dead": (dead(), U, (Cause.DEAD_UNITS,)),
+    "collapsed": (collapsed(), U, (Cause.FORWARD_COLLAPSE,)),
     "shut gates": (
-        measured(site("lstm.l0/input", role=Role.GATE, saturated_fraction=0.99)),
-        Verdict.HEALTHY, (),
+        measured(site("lstm.l0/input", role=Role.GATE, saturated_fraction=0.99)), H, ()
     ),
     "confident output": (
-        measured(site("0/sigmoid", role=Role.OUTPUT, saturated_fraction=0.99)),
-        Verdict.HEALTHY, (),
+        measured(site("0/sigmoid", role=Role.OUTPUT, saturated_fraction=0.99)), H, ()
     ),
-    "too short for a ledger": (short(), Verdict.HEALTHY, ()),
-    "not finite": (EXAMPLES["broken"](), Verdict.UNHEALTHY, (Cause.NONFINITE,)),
-    "weights only": (EXAMPLES["weights-only"](), Verdict.UNDETERMINED, ()),
+    "too short for a ledger": (short(), H, ()),
+    "not finite": (EXAMPLES["broken"](), U, (Cause.NONFINITE,)),
+    "weights only": (EXAMPLES["weights-only"](), Q, ()),
 }  # fmt: skip
 
 
@@ -102,6 +176,7 @@ def test_verdict_and_causes(name):
     assert found.causes == causes
     assert found.provisional
     assert found.evidence
+    assert found.otherwise or verdict is Verdict.UNDETERMINED
     assert found.summary.endswith(".")
     assert (found.settle is not None) == (verdict is Verdict.UNDETERMINED)
 

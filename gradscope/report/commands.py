@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from gradscope.commandline import command_for
 from gradscope.config import DataSettings, LoadSettings, Settings
-from gradscope.diagnosis import Inspection
+from gradscope.diagnosis import Inspection, Verdict
+from gradscope.findings import Severity
 from gradscope.measurements import Measurements
 
 
@@ -32,9 +33,23 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
         found.append((command_for(labelled), why))
     elif m.skill is not None and not m.skill.held_out:
         found.append((f"{base} --val HELD_OUT.npz", "skill on data that it was not trained on"))
-    found.append((f"{base} --all", "every layer, gate, parameter and finding"))
-    if len(found) < 2:
-        found.append((f"{base} --format json", "all numbers, for a script"))
+    found += _about(inspection, settings)
+    found.append((f"{base} --all", "every layer, gate, parameter and finding, and what to do"))
+    return found
+
+
+def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
+    """What the gravest finding means, and an experiment where labels allow one."""
+    grave = [f for f in inspection.findings if f.severity is not Severity.INFORMATION]
+    found = []
+    if grave:
+        why = "what this means and how sure it is"
+        found.append((f"gradscope rule {grave[0].code}", why))
+    m = inspection.measurements
+    unsure = inspection.diagnosis.verdict in (Verdict.WARNING, Verdict.UNHEALTHY)
+    if unsure and m.trial is None and m.skill is not None and grave:
+        tried = replace(settings, probe=replace(settings.probe, trial=400))
+        found.append((command_for(tried), "trains copies, as it is and repaired: does it matter?"))
     return found
 
 

@@ -43,6 +43,8 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "causes": [c.value for c in diagnosis.causes],
         "evidence": plain(diagnosis.evidence),
         "settle": diagnosis.settle,
+        "advice": diagnosis.advice,
+        "otherwise": plain(diagnosis.otherwise),
         "skill": plain(m.skill),
         "sample_skill": plain(m.sample_skill),
         "trial": plain(m.trial),

@@ -52,6 +52,8 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
         "causes": {"type": "array", "items": builder.of(Cause)},
         "evidence": {"type": "array", "items": builder.of(Evidence)},
         "settle": {"anyOf": [text, _NULL]},
+        "advice": {"anyOf": [text, _NULL]},
+        "otherwise": {"type": "array", "items": text},
         "skill": {"anyOf": [builder.of(Skill), _NULL]},
         "sample_skill": {"anyOf": [builder.of(Skill), _NULL]},
         "trial": {"anyOf": [builder.of(Trial), _NULL]},

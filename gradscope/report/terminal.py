@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradscope.diagnosis import Inspection, Verdict
-from gradscope.findings import Severity
+from gradscope.findings import Finding, Severity
 from gradscope.measurements import Head, Measurements, Parameter, Role, Site
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
@@ -28,7 +28,7 @@ _COLOURS = {
 }
 _BARS = {True: ("█", "▓", "░"), False: ("#", "=", "-")}  # weights, slope, derivative
 _HEAT = {True: " ▁▂▃▄▅▆▇█", False: " .:-=+*#@"}
-_MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 7, 3, 3
+_MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 6, 3, 3
 
 
 class Terminal:
@@ -149,28 +149,40 @@ def _header(page: _Page, m: Measurements) -> None:
 
 
 def _verdict(page: _Page, inspection: Inspection) -> None:
-    diagnosis, m = inspection.diagnosis, inspection.measurements
+    diagnosis = inspection.diagnosis
     page.line("")
     word = f"{diagnosis.verdict.value.upper()}  "
     page.wrapped(word, _COLOURS[diagnosis.verdict], diagnosis.summary)
-    numbers = []
-    if m.ledger is not None and m.ledger.total is not None:
-        error = f" +-{m.ledger.total_error:.2f}" if m.ledger.total_error is not None else ""
-        numbers.append(f"total {decades(m.ledger.total)}{error} (limit -3.0)")
-        numbers.append(f"median {decades(m.ledger.median)}")
-    elif m.heads and m.heads[0].input_gain is not None:
-        numbers.append(f"output to first layer {decades(m.heads[0].input_gain)}")
-    if m.skill is not None:
-        numbers.append(f"skill {share(m.skill.value)} +-{share(m.skill.error)}")
-    if m.hidden_saturation is not None:
-        numbers.append(f"saturated {share(m.hidden_saturation)} (limit .70)")
+    numbers = _numbers(inspection.measurements)
     indent = " " * len(word)
     for start in range(0, len(numbers), 2):
         page.line(indent, "".join(n.ljust(32) for n in numbers[start : start + 2]))
     if diagnosis.settle:
         page.wrapped(indent, "", f"What would settle it: {diagnosis.settle}")
+    shown = diagnosis.otherwise if page.canvas.all_layers else diagnosis.otherwise[:1]
+    for text in shown:
+        page.wrapped(f"{indent}Otherwise: ", "dim", text)
     if diagnosis.provisional:
         page.line(indent, ("provisional: thresholds of a first calibration", "dim"))
+
+
+def _numbers(m: Measurements) -> list[str]:
+    """The few measurements that most verdicts rest on."""
+    found = []
+    if m.ledger is not None and m.ledger.total is not None:
+        error = f" +-{m.ledger.total_error:.2f}" if m.ledger.total_error is not None else ""
+        found.append(f"total {decades(m.ledger.total)}{error} decades")
+        found.append(f"median {decades(m.ledger.median)}")
+    elif m.heads and m.heads[0].input_gain is not None:
+        found.append(f"output to first layer {decades(m.heads[0].input_gain)}")
+    if m.skill is not None:
+        found.append(f"skill {number(m.skill.value)} +-{number(m.skill.error)}")
+        if m.skill.accuracy is not None:
+            chance = f" (guessing {share(m.skill.chance)})" if m.skill.chance is not None else ""
+            found.append(f"accuracy {share(m.skill.accuracy)}{chance}")
+    if m.hidden_saturation is not None:
+        found.append(f"saturated {share(m.hidden_saturation)}")
+    return found
 
 
 def _trial(page: _Page, m: Measurements) -> None:
@@ -337,21 +349,37 @@ def _parameters(page: _Page, m: Measurements) -> None:
 
 
 def _findings(page: _Page, inspection: Inspection) -> None:
+    """Grouped by rule, the gravest first; --all shows each, and what to do about it."""
     page.title("Findings")
-    findings = [f for f in inspection.findings if f.severity is not Severity.INFORMATION]
-    quiet = [f for f in inspection.findings if f.severity is Severity.INFORMATION]
-    shown = [*findings, *quiet]
-    if not page.canvas.all_layers:
-        shown = [*findings, *quiet[:2]][:_MAX_FINDINGS]
+    groups: dict[tuple[Severity, str], list[Finding]] = {}
+    for f in inspection.findings:
+        groups.setdefault((f.severity, f.code), []).append(f)
+    every = page.canvas.all_layers
+    shown = list(groups.values()) if every else list(groups.values())[:_MAX_FINDINGS]
     if not shown:
         page.line("  none")
-    for f in shown:
-        lead = f"  {f.severity.value:<11}  {f.code} {f.name}"
-        page.line((lead, _COLOURS[f.severity]), "  ", shorten(f.where, page.width - len(lead) - 2))
-        page.wrapped(" " * 15, "", f.message)
-    rest = len(inspection.findings) - len(shown)
+    for group in shown:
+        if not every:
+            _finding(page, group[0], _places(group))
+            continue
+        for f in group:
+            _finding(page, f, f.where)
+        page.wrapped(" " * 15 + "> ", "dim", group[0].advice)
+    rest = len(inspection.findings) - sum(len(group) for group in shown)
     if rest > 0:
         page.line((f"  and {rest} more (--all, or --format json)", "dim"))
+
+
+def _places(group: Sequence[Finding]) -> str:
+    rest = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    return f"{group[0].where}{rest}"
+
+
+def _finding(page: _Page, finding: Finding, where: str) -> None:
+    lead = f"  {finding.severity.value:<11}  {finding.code} {finding.name}"
+    colour = _COLOURS[finding.severity]
+    page.line((lead, colour), "  ", shorten(where, page.width - len(lead) - 2))
+    page.wrapped(" " * 15, "", finding.message)
 
 
 def _skipped(page: _Page, m: Measurements) -> None:
@@ -367,6 +395,8 @@ def _skipped(page: _Page, m: Measurements) -> None:
 
 def _commands(page: _Page, inspection: Inspection) -> None:
     page.title("What now")
+    if inspection.diagnosis.advice:
+        page.wrapped("  ", "", inspection.diagnosis.advice)
     for command, why in next_commands(inspection):
         page.uncut("  " + command, "bold")
         page.line("      ", (why, "dim"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gradscope.attribution import fails_at_its_task
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
 
@@ -93,9 +94,15 @@ class Rule(ABC):
         value: float | None = None,
         threshold: float | None = None,
         cause: Cause | None = None,
+        hinges: bool = False,
     ) -> Finding:
         """A finding of this rule."""
         return Finding(
             self.code, self.name, severity, where, message, value, threshold, cause,
-            (self.remedy.command,), self.remedy.advice,
+            (self.remedy.command,), self.remedy.advice, hinges,
         )  # fmt: skip
+
+    @staticmethod
+    def graver(measured: Measurements, otherwise: Severity = Severity.WARNING) -> Severity:
+        """Error where labelled data show that the model does not work; else ``otherwise``."""
+        return Severity.ERROR if fails_at_its_task(measured) else otherwise

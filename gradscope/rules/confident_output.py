@@ -23,7 +23,7 @@ class ConfidentOutput(Rule):
         "0 where the model is confident and wrong. The probe's cotangent enters before it."
     )
     thresholds: ClassVar = {
-        "share": Threshold(0.90, "share", "trained detectors reach .95 and more"),
+        "share": Threshold(0.90, "share", "a confident binary output; information only"),
     }
     remedy = Remedy(
         "Compute the loss from the logits (BCEWithLogitsLoss, CrossEntropyLoss), not from the "

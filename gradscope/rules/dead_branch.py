@@ -25,7 +25,7 @@ class DeadBranch(Rule):
         "on purpose (a weight that is exactly 0 at the start) are information."
     )
     thresholds: ClassVar = {
-        "gain": Threshold(-3.0, "decades", "trained residual and transformer blocks: -0.2 to -1.9"),
+        "gain": Threshold(-3.0, "decades", "healthy residual blocks: -.6 and above"),
     }
     remedy = Remedy(
         "Start the branch again; check the scale of its last weight (or LayerScale) and whether "

@@ -21,12 +21,12 @@ class DeadRelu(Rule):
     explanation = (
         "Some dead units are common in trained networks, so few of them are information. Where "
         "most of a layer is dead it is a warning, and an error where all of it is: then no "
-        "gradient comes through. Too few samples make live units look dead; below the limit "
-        "nothing is said above information."
+        "gradient comes through, unless a skip connection leads around it. Too few samples make "
+        "live units look dead; below the limit nothing is said above information."
     )
     thresholds: ClassVar = {
         "error": Threshold(0.99, "share of units", "no gradient comes through the layer"),
-        "warning": Threshold(0.8, "share of units", "trained CNNs: up to .6 in one layer"),
+        "warning": Threshold(0.8, "share of units", "healthy deep nets: up to .38 of a layer"),
         "samples": Threshold(32, "samples", "a unit that is on for 1 in 10 shows itself"),
     }
     causes = (Cause.DEAD_UNITS,)
@@ -38,12 +38,13 @@ class DeadRelu(Rule):
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         enough = measured.sample.samples >= self.limit("samples")
+        around = _bypassed(measured)
         for found in measured.sites:
             units = found.units
             if units is None or not units.dead_count or found.role is not Role.HIDDEN:
                 continue
             share = units.dead_count / units.count
-            severity, limit = self._severity(share, enough)
+            severity, limit = self._severity(share, enough and found.id not in around)
             where = indexed(found.id, units.dead_indices, units.dead_count)
             message = (
                 f"{share:.0%} of its units ({units.dead_count} of {units.count}) are 0 for all "
@@ -70,6 +71,12 @@ class DeadRelu(Rule):
             measured(_relu(1)), measured(_relu(7)), measured(_relu(8)),
             measured(_relu(8), sample=few),
         )  # fmt: skip
+
+
+def _bypassed(measured: Measurements) -> set[str]:
+    """Sites of blocks around which another path leads: what is dead there stops nothing."""
+    entries = measured.ledger.entries if measured.ledger is not None else ()
+    return {b.site for e in entries if e.bypass for b in e.branches}
 
 
 def _relu(dead: int) -> Site:

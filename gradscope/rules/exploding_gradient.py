@@ -8,7 +8,7 @@ from typing import ClassVar
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, site, time_ledger
+from gradscope.rules.examples import measured, poor_skill, site, time_ledger
 
 
 class ExplodingGradient(Rule):
@@ -21,12 +21,13 @@ class ExplodingGradient(Rule):
         "Compared is the root mean square over samples of the gain from the last hidden activation "
         "to the first, and in recurrent networks from the last step to the one with the largest "
         "gradient. A step of the optimiser that suits the last layer is then far too long for the "
-        "first. Widths and pooling put an offset of one to two decades into the number."
+        "first. Widths and pooling put an offset into the number. A warning becomes an error where "
+        "labelled data show that the model does not work."
     )
     thresholds: ClassVar = {
-        "total": Threshold(6.0, "decades", "float32 steps of 1 become steps of a million"),
-        "warning": Threshold(3.0, "decades", "beyond what widths and pooling explain"),
-        "time": Threshold(3.0, "decades", "an orthogonal recurrent matrix grows by none"),
+        "total": Threshold(6.0, "decades", "the same number of decades as float32 has digits"),
+        "warning": Threshold(2.0, "decades", "469 healthy nets: up to 1.2; gain 3: 2.2"),
+        "time": Threshold(3.0, "decades", "healthy recurrent nets: up to 2.0"),
     }
     causes = (Cause.EXPLODING,)
     remedy = Remedy(
@@ -43,22 +44,23 @@ class ExplodingGradient(Rule):
             entries = [e.label for e in head.ledger.entries]
             if total is not None and total > min(warning, error):
                 where = f"{entries[-1]} ... {entries[0]}" if len(entries) > 1 else head.name
-                severity = Severity.ERROR if total > error else Severity.WARNING
+                severity = Severity.ERROR if total > error else self.graver(measured)
                 limit = error if total > error else warning
                 yield self._found(severity, where, f"{total:+.1f} decades", total, limit)
         for time in measured.ledger.time if measured.ledger is not None else ():
             limit = self.limit("time")
             if time.growth is not None and time.growth > limit:
                 message = f"{time.growth:+.1f} decades, going back {time.steps} steps in time"
-                yield self._found(Severity.WARNING, time.site, message, time.growth, limit)
+                yield self._found(self.graver(measured), time.site, message, time.growth, limit)
 
     def _found(
         self, severity: Severity, where: str, message: str, value: float, limit: float
     ) -> Finding:
         text = f"{message} (limit {limit:+.1f})"
         return self.finding(
-            severity, where, text, value=value, threshold=limit, cause=Cause.EXPLODING
-        )
+            severity, where, text, value=value, threshold=limit, cause=Cause.EXPLODING,
+            hinges=True,
+        )  # fmt: skip
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
@@ -72,5 +74,6 @@ class ExplodingGradient(Rule):
         return (
             measured(site("0/relu", kind="relu"), total=8.0),
             measured(site("0/relu", kind="relu"), total=3.5),
+            measured(site("0/relu", kind="relu"), total=3.5, skill=poor_skill()),
             measured(site("rnn.l0/tanh"), total=None, time=(time_ledger(growth=9.0),)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from gradscope.attribution import lone_layer
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import LedgerEntry, Measurements, Role, Site
 from gradscope.rules.base import Remedy, Rule, Threshold
@@ -20,12 +21,13 @@ class ForwardCollapse(Rule):
     explanation = (
         "Between-sample variance over mean square of the activation's output, both averaged over "
         "its units. Where it is next to nothing the biases have drowned the input, and the layers "
-        "behind see a constant. An error where the activation next to the output is concerned; "
-        "else information, since another path may lead around. Unlike a ratio of gradients it "
+        "behind see a constant. An error where the activation next to the output is concerned (a "
+        "warning where the weights of one layer alone did it: they usually grow back); else "
+        "information, since another path may lead around. Unlike a ratio of gradients it "
         "cannot be talked away by moving scale from one layer to the next."
     )
     thresholds: ClassVar = {
-        "ratio": Threshold(1e-6, "ratio", "collapsed nets 1e-9 and below, fresh deep ones 1e-4"),
+        "ratio": Threshold(1e-8, "ratio", "healthy nets 8e-6 and above; deep default starts 1e-11"),
     }
     causes = (Cause.FORWARD_COLLAPSE,)
     remedy = Remedy(
@@ -48,7 +50,10 @@ class ForwardCollapse(Rule):
         message = f"variance between samples {value:.0e} of the mean square (limit {limit:.0e})"
         if through and last is not None and last.id != low[0].id:
             message += f" at {last.id}; it begins here"
-        severity = Severity.ERROR if through else Severity.INFORMATION
+        severity = Severity.INFORMATION
+        if through:
+            lone = measured.ledger is not None and lone_layer(measured.ledger)
+            severity = Severity.WARNING if lone else Severity.ERROR
         yield self.finding(
             severity, low[0].id, message, value=value, threshold=limit,
             cause=Cause.FORWARD_COLLAPSE if through else None,
@@ -65,8 +70,11 @@ class ForwardCollapse(Rule):
     def fails() -> tuple[Measurements, ...]:
         low = {"sample_variance_ratio": 1e-9}
         entry = LedgerEntry("2/tanh", "2/tanh", "tanh", None, None, None, None, 0.0, 0.0)
+        lost = LedgerEntry("0/tanh", "0/tanh", "tanh", -5.0, -4.9, 0.0, -0.1, -5.0, -5.0)
+        tail = (entry, entry, lost)
         return (
             measured(site("0/tanh"), site("2/tanh", **low), entries=(entry, entry)),
+            measured(site("0/tanh"), site("2/tanh", **low), entries=tail, total=-5.0),
             measured(site("0/tanh", **low), site("2/tanh"), entries=(entry, entry)),
         )
 

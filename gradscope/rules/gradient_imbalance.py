@@ -25,7 +25,7 @@ class GradientImbalance(Rule):
         "cotangents: the root mean square over samples and the median."
     )
     thresholds: ClassVar = {
-        "gap": Threshold(1.5, "decades", "trained nets .0 to .7; U[-10, 10] 1.8; plateaued deep 6"),
+        "gap": Threshold(1.5, "decades", "trained nets up to 1.3; U[-10, 10] 1.8; stuck 6"),
     }
     causes = (Cause.LARGE_PARAMETERS, Cause.LARGE_INPUTS)
     remedy = Remedy(

@@ -11,7 +11,7 @@ from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Feature, InputStats, Measurements, Role
 from gradscope.places import listed
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, parameter, site
+from gradscope.rules.examples import measured, parameter, poor_skill, site
 
 
 class InputScale(Rule):
@@ -19,23 +19,30 @@ class InputScale(Rule):
 
     code = "GS501"
     name = "input-scale"
-    summary = "Input features are so large that they, not the weights, saturate the first layer."
+    summary = "Input features are so large, or so far from 0, that the first layer cannot use them."
     explanation = (
-        "Compared is the root mean square of each input, and of its columns or channels, with 1. "
-        "A warning where the first layer's activation is saturated and the input exceeds the "
-        "weights' own size (init_ratio); where the first activation cannot saturate (ReLU) large "
-        "inputs are information: they make the first layer's gradient, and its useful learning "
-        "rate, far different from all others."
+        "Compared is the root mean square of each input, and of its columns or channels, with 1, "
+        "and its mean with its standard deviation. A warning where the first layer's activation is "
+        "saturated and the input exceeds the weights' own size (init_ratio): bounded activations "
+        "often learn from large inputs all the same. Where the first activation is a gate or does "
+        "not saturate, or the mean is far beyond the spread, it is an error if labelled data show "
+        "that the model does not work, else information."
     )
     thresholds: ClassVar = {
         "rms": Threshold(3.0, "root mean square", "usual weights then saturate 55 % of a tanh"),
         "column": Threshold(10.0, "ratio", "to the median column: named by itself"),
+        "offset": Threshold(
+            30.0,
+            "mean over sd",
+            "pixels 0..255 have 1; inputs + 1000: none of 24 learned",
+        ),
         "saturated": Threshold(0.70, "share", "of the first layer's activation"),
     }
     causes = (Cause.LARGE_INPUTS,)
     remedy = Remedy(
         "Standardise the input: subtract each column's mean and divide by its standard deviation, "
-        "measured on the training data; or put a batch norm first."
+        "measured on the training data; or put a batch norm first.",
+        "{inspect} --standardise",
     )
     eased = True
 
@@ -45,16 +52,20 @@ class InputScale(Rule):
         for given in measured.inputs:
             if given.rms is None or given.rms <= limit:
                 continue
-            severity = Severity.WARNING if saturated is not None else Severity.INFORMATION
-            if saturated is None and not _large_at_entry(measured, limit):
+            offset = _offset(given) > self.limit("offset")
+            unbounded = _large_at_entry(measured, limit)
+            if saturated is None and not offset and not unbounded:
                 continue
+            severity = Severity.WARNING
+            if offset or unbounded:
+                severity = self.graver(measured, Severity.INFORMATION)
             where, how = self._columns(given)
             message = f"{how}, root mean square {given.rms:.3g} (limit {limit:.3g})"
             if saturated is not None:
                 message += f"; saturates {saturated:.0%} of the first layer"
             yield self.finding(
                 severity, where, message, value=given.rms, threshold=limit,
-                cause=Cause.LARGE_INPUTS if saturated is not None else None,
+                cause=Cause.LARGE_INPUTS, hinges=offset or unbounded,
             )  # fmt: skip
 
     def _saturated(self, measured: Measurements) -> float | None:
@@ -97,12 +108,15 @@ class InputScale(Rule):
         full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=80.0, shrink=150.0)
         raw = InputStats("x", 4, 140.0, 90.0, 140.0, 0.0)
         column = InputStats("x", 4, 500.0, 0.0, 1.0, 0.0, (Feature(3, 0.0, 1000.0),))
+        shifted = InputStats("x", 4, 1000.0, 999.9995, 1000.0, 0.0)
         relu = site("0/relu", kind="relu", saturated_fraction=None, pre_activation_rms=80.0)
         weights = (parameter("0.weight"),)
         return (
             measured(full, inputs=(raw,), parameters=weights),
             measured(full, inputs=(column,), parameters=weights),
             measured(relu, inputs=(raw,), parameters=weights),
+            measured(relu, inputs=(raw,), parameters=weights, skill=poor_skill()),
+            measured(full, inputs=(shifted,), parameters=weights, skill=poor_skill()),
         )
 
 
@@ -110,10 +124,20 @@ def _rms(feature: Feature) -> float:
     return math.hypot(feature.mean or 0.0, feature.sd or 0.0)
 
 
+def _offset(given: InputStats) -> float:
+    """|mean| over the spread around it."""
+    mean, rms = abs(given.mean or 0.0), given.rms or 0.0
+    spread = math.sqrt(max(rms**2 - mean**2, 0.0))
+    return mean / spread if spread else 0.0
+
+
 def _large_at_entry(measured: Measurements, limit: float) -> bool:
-    """Whether the first pre-activations are as large as the input alone would make them."""
+    """Whether pre-activations as large as the input alone makes them reach a gate, or an activation
+    that does not saturate."""
     first = next(iter(measured.sites), None)
     if first is None or first.pre_activation_rms is None:
+        return False
+    if first.saturated_fraction is not None and first.role is not Role.GATE:
         return False
     ratio = max(weights_feeding(measured, first), default=1.0)
     return first.pre_activation_rms > limit * max(ratio, 1.0)

@@ -25,8 +25,8 @@ class OutlierWeight(Rule):
         "nearly every sample while most of its layer is not."
     )
     thresholds: ClassVar = {
-        "element": Threshold(50.0, "robust z", "normal weights: 5.5 in 1e7; trained ones below 40"),
-        "unit": Threshold(10.0, "ratio", "trained layers stay below 8"),
+        "element": Threshold(100.0, "robust z", "normal: 5.5 in 1e7; trained nets: up to 57"),
+        "unit": Threshold(10.0, "ratio", "469 healthy nets: up to 3.7"),
     }
     remedy = Remedy(
         "Draw the named weight or row anew, or clip it to the largest of the others; look for the "

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from gradscope.attribution import bounded_hidden, saturation_cause
+from gradscope.attribution import bounded_hidden, saturation_cause, typical_ratio
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Parameter, Site
+from gradscope.places import listed
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, parameter, site, weight
+from gradscope.rules.examples import measured, parameter, poor_skill, site, weight
 
 
 class OversizedWeight(Rule):
@@ -24,13 +25,18 @@ class OversizedWeight(Rule):
         "init_ratio (root mean square over that of a usual start), the largest weight and the "
         "spectral norm are shown as evidence. A constant filter bank, or large weights before a "
         "ReLU or a normalisation, are nothing to worry about. A warning where the activation is "
-        "saturated like GS201's, else information."
+        "saturated like GS201's, else information. Where labelled data show that the model does "
+        "not work, weights that are mostly far too large are an error whatever they feed: nothing "
+        "saturates behind a ReLU or a normalisation, but no step of a usual size moves them."
     )
     thresholds: ClassVar = {
         "shrink": Threshold(
             5.0, "factor", "a tanh of normal z of sd 2.7; Xavier starts need 1 to 2, U[-10,10] 60"
         ),
         "saturated": Threshold(0.70, "share", "mean over the model, as GS201's model"),
+        "typical": Threshold(
+            4.5, "ratio", "median init_ratio; sane starts up to 4 (logistic), N(0, 1) from 4.8"
+        ),
         "alone": Threshold(0.96, "share", "of one activation, as GS201's site"),
     }
     causes = (Cause.LARGE_PARAMETERS,)
@@ -42,6 +48,22 @@ class OversizedWeight(Rule):
     eased = True
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
+        yield from self._saturating(measured)
+        typical = typical_ratio(measured)
+        if typical is None or typical <= self.limit("typical") or not measured.heads:
+            return
+        matrices = [p for p in measured.parameters if p.weight.init_ratio is not None]
+        names = [p.name for p in sorted(matrices, key=lambda p: -(p.weight.init_ratio or 0.0))]
+        message = (
+            f"{typical:.1f} x the usual size in the median (limit {self.limit('typical'):.1f}): "
+            "steps of the optimiser are small beside such weights"
+        )
+        yield self.finding(
+            self.graver(measured, Severity.INFORMATION), listed(names), message, value=typical,
+            threshold=self.limit("typical"), cause=Cause.LARGE_PARAMETERS, hinges=True,
+        )  # fmt: skip
+
+    def _saturating(self, measured: Measurements) -> Iterator[Finding]:
         limit, mean = self.limit("shrink"), measured.hidden_saturation or 0.0
         parameters = {p.name: p for p in measured.parameters}
         for found in bounded_hidden(measured):
@@ -76,7 +98,8 @@ class OversizedWeight(Rule):
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
         large = weight(rms=6.0, max_abs=10.0, spectral_norm=60.0, init_ratio=17.0)
-        bank = measured(site("0/tanh"), parameters=(parameter("0.weight", weight=large),))
+        usual = (parameter("1.weight"), parameter("2.weight"))
+        bank = measured(site("0/tanh"), parameters=(parameter("0.weight", weight=large), *usual))
         return (bank, measured(site("0/tanh"), parameters=(parameter("0.weight"),)))
 
     @staticmethod
@@ -85,7 +108,11 @@ class OversizedWeight(Rule):
         full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=20.0, shrink=36.0)
         half = site("0/tanh", saturated_fraction=0.6, pre_activation_rms=4.0, shrink=7.0)
         weights = (parameter("0.weight", weight=large),)
-        return (measured(full, parameters=weights), measured(half, parameters=weights))
+        return (
+            measured(full, parameters=weights),
+            measured(half, parameters=weights),
+            measured(site("0/relu", kind="relu"), parameters=weights, skill=poor_skill()),
+        )
 
 
 def _largest(feeding: list[Parameter]) -> Parameter | None:

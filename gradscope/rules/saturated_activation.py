@@ -9,7 +9,7 @@ from gradscope.attribution import bounded_hidden, saturation_cause
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, site
+from gradscope.rules.examples import measured, poor_skill, site
 
 
 class SaturatedActivation(Rule):
@@ -22,7 +22,8 @@ class SaturatedActivation(Rule):
         "Saturated: the derivative is below a tenth of its largest value. One saturated layer is "
         "no verdict: healthy networks have been measured with .90 to .96 in one dense layer of "
         "eight. Judged are hidden activations only; gates are often meant to be shut, and an "
-        "output is meant to be confident."
+        "output is meant to be confident. Over the whole network it is an error where labelled "
+        "data show that the model does not work: trained networks saturate too, and work."
     )
     thresholds: ClassVar = {
         "site": Threshold(0.96, "share", "above what healthy networks show in a single layer"),
@@ -50,9 +51,10 @@ class SaturatedActivation(Rule):
             message = f"{share:.0%} of it saturated (limit {limit:.0%})"
             if widespread:
                 message += f"; {mean:.0%} over all hidden activations"
+            severity = self.graver(measured) if widespread else Severity.WARNING
             yield self.finding(
-                Severity.WARNING, found.id, message, value=share, threshold=limit,
-                cause=saturation_cause(measured, found),
+                severity, found.id, message, value=share, threshold=limit,
+                cause=saturation_cause(measured, found), hinges=widespread,
             )  # fmt: skip
 
     @staticmethod
@@ -66,9 +68,9 @@ class SaturatedActivation(Rule):
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
+        full = site("0/tanh", saturated_fraction=0.8)
         return (
             measured(site("0/tanh"), site("2/tanh", saturated_fraction=0.99)),
-            measured(
-                site("0/tanh", saturated_fraction=0.8), site("2/tanh", saturated_fraction=0.8)
-            ),
+            measured(full, full),
+            measured(full, full, skill=poor_skill()),
         )

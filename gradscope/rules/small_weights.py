@@ -9,7 +9,7 @@ from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Parameter, Role
 from gradscope.places import listed, plural
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, parameter, site, weight
+from gradscope.rules.examples import measured, parameter, poor_skill, site, time_ledger, weight
 
 
 class SmallWeights(Rule):
@@ -23,12 +23,14 @@ class SmallWeights(Rule):
         "times sqrt 2 before ReLU). Judged are weights that feed hidden activations; a warning "
         "where most of them are small and the ledger shows what it costs: decades lost to the "
         "weights at every layer. Small weights before a normalisation, or in one layer alone, are "
-        "information at most."
+        "information at most. In a recurrent layer whose gradient dies in time it is an error where"
+        " labelled data show that the model does not work."
     )
     thresholds: ClassVar = {
         "init_ratio": Threshold(0.3, "ratio", "torch's own default start has .58 (.41 for ReLU)"),
         "decades": Threshold(-0.45, "decades a layer", "N(0, .05) loses .9, the default start .28"),
         "share": Threshold(0.5, "share", "of the weights that feed hidden activations"),
+        "time": Threshold(-6.0, "decades", "through time, as GS104's total"),
     }
     causes = (Cause.SMALL_WEIGHTS,)
     remedy = Remedy(
@@ -45,7 +47,11 @@ class SmallWeights(Rule):
         if not small or len(small) < self.limit("share") * len(feeding):
             return
         lost = _per_layer(measured)
-        costly = lost is not None and lost < self.limit("decades")
+        layers = lost is not None and lost < self.limit("decades")
+        costly = layers or _dies_in_time(measured, self.limit("time"))
+        severity = Severity.WARNING if costly else Severity.INFORMATION
+        if costly and not layers:
+            severity = self.graver(measured)
         ratios = sorted(p.weight.init_ratio or 0.0 for p in small)
         middle = ratios[len(ratios) // 2]
         count = plural(len(feeding), "weight matrix")
@@ -53,7 +59,7 @@ class SmallWeights(Rule):
         if lost is not None:
             message += f"; {lost:+.2f} decades a layer (limit {self.limit('decades'):.2f})"
         yield self.finding(
-            Severity.WARNING if costly else Severity.INFORMATION,
+            severity,
             listed([p.name for p in small]), message, value=middle, threshold=limit,
             cause=Cause.SMALL_WEIGHTS if costly else None,
         )  # fmt: skip
@@ -64,16 +70,21 @@ class SmallWeights(Rule):
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
+        gone = time_ledger(total=-22.0)
         tiny = parameter("0.weight", weight=weight(rms=0.05, init_ratio=0.14))
         return (
             measured(site("0/tanh"), parameters=(tiny,), total=-17.0, weight=-17.0, layers=20),
             measured(site("0/tanh"), parameters=(tiny,), total=None),
+            measured(
+                site("0/tanh"), parameters=(tiny,), total=None, time=(gone,), skill=poor_skill()
+            ),
         )
 
 
 def _feeding(measured: Measurements) -> list[Parameter]:
     """Matrices that feed hidden activations."""
-    names = {n for s in measured.sites if s.role is Role.HIDDEN for n in s.parameters}
+    carrying = (Role.HIDDEN, Role.GATE)
+    names = {n for s in measured.sites if s.role in carrying for n in s.parameters}
     matrices = (p for p in measured.parameters if p.weight.init_ratio is not None)
     return [p for p in matrices if p.name in names]
 
@@ -84,3 +95,12 @@ def _per_layer(measured: Measurements) -> float | None:
     if ledger is None or ledger.weight is None or len(ledger.entries) < 2:
         return None
     return ledger.weight / (len(ledger.entries) - 1)
+
+
+def _dies_in_time(measured: Measurements, limit: float) -> bool:
+    """Whether a recurrent layer loses its gradient on the way back through time."""
+    ledgers = measured.ledger.time if measured.ledger is not None else ()
+    return any(
+        (t.total is None and t.output_at[1] > 0) or (t.total is not None and t.total < limit)
+        for t in ledgers
+    )

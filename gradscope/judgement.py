@@ -1,0 +1,98 @@
+"""Findings weighed: which of them decide, the order of causes, the words. Imports no torch.
+
+A finding is an error where it makes a model unhealthy; the rules have read labelled data already.
+Findings that hinge on what the model can do leave the verdict open while there are no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradscope.attribution import attenuation_causes
+from gradscope.findings import Cause, Finding, Severity
+from gradscope.measurements import Measurements
+
+_ATTENUATION = (Cause.SMALL_WEIGHTS, Cause.DEPTH_GAIN, Cause.FLAT_SLOPE, Cause.DEPTH_DERIVATIVE)
+_ORDER = (
+    Cause.NONFINITE, Cause.LARGE_INPUTS, Cause.LARGE_PARAMETERS, Cause.EXPLODING, Cause.DEAD_UNITS,
+    *_ATTENUATION, Cause.VANISHING_THROUGH_TIME, Cause.FORWARD_COLLAPSE,
+)  # fmt: skip
+"""Causes before their effects: large weights make gradients explode and units die, attenuation
+makes features collapse."""
+
+WORDS = {
+    Cause.NONFINITE: "numbers are not finite",
+    Cause.LARGE_INPUTS: "the input's scale, not the weights', is too large for the first layer",
+    Cause.LARGE_PARAMETERS: "large weights drive the units out of their working range",
+    Cause.EXPLODING: "the gradient explodes on its way back",
+    Cause.DEAD_UNITS: "a whole layer of units is dead",
+    Cause.FLAT_SLOPE: "the activation's slope is at most a fraction, layer after layer",
+    Cause.DEPTH_DERIVATIVE: "the product of the activations' derivatives shrinks with depth",
+    Cause.SMALL_WEIGHTS: "the weights are too small, layer after layer",
+    Cause.DEPTH_GAIN: "the weights' gain is a little too small, layer after layer",
+    Cause.VANISHING_THROUGH_TIME: "the gradient dies on its way back through time",
+    Cause.FORWARD_COLLAPSE: "all samples look alike to the last hidden activation",
+}
+
+
+_HOME = {
+    Cause.NONFINITE: "GS401", Cause.LARGE_INPUTS: "GS501", Cause.LARGE_PARAMETERS: "GS301",
+    Cause.EXPLODING: "GS102", Cause.DEAD_UNITS: "GS203", Cause.SMALL_WEIGHTS: "GS304",
+    Cause.DEPTH_GAIN: "GS101", Cause.FLAT_SLOPE: "GS101", Cause.DEPTH_DERIVATIVE: "GS101",
+    Cause.VANISHING_THROUGH_TIME: "GS104", Cause.FORWARD_COLLAPSE: "GS204",
+}  # fmt: skip
+"""The rule that knows what to do about a cause; others find it as well."""
+
+
+def advice(causes: Sequence[Cause], findings: Sequence[Finding]) -> str | None:
+    """What to do about the first cause."""
+    if not findings:
+        return None
+    home = _HOME.get(causes[0]) if causes else None
+    return next((f.advice for f in findings if f.code == home), lead(causes, findings).advice)
+
+
+def deciding(findings: Sequence[Finding], *, labelled: bool) -> list[Finding]:
+    """Findings that make a model unhealthy."""
+    return [f for f in findings if f.severity is Severity.ERROR and (labelled or not f.hinges)]
+
+
+def open_questions(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that labels would turn into an error or into nothing."""
+    return [f for f in findings if f.hinges and f.cause is not None]
+
+
+def cautions(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings that make a warning of the verdict."""
+    return [f for f in findings if f.severity is Severity.WARNING and f.cause is not None]
+
+
+def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Cause, ...]:
+    """Their causes, most important first."""
+    found = {f.cause for f in findings if f.cause is not None}
+    order = list(_ORDER)
+    attenuated = any(f.code == "GS101" for f in findings)
+    if attenuated and measured.ledger is not None:
+        mine = attenuation_causes(measured, measured.ledger)
+        if any(c in _ATTENUATION for c in found):
+            found.update(mine)
+        # In the order of what they cost, where the ledger tells.
+        at = order.index(_ATTENUATION[0])
+        costly = [c for c in mine if c in _ATTENUATION]
+        rest = [c for c in _ATTENUATION if c not in costly]
+        order[at : at + len(_ATTENUATION)] = [*costly, *rest]
+    return tuple(c for c in order if c in found)
+
+
+def lead(causes: Sequence[Cause], findings: Sequence[Finding]) -> Finding:
+    """The finding to be told: of the first cause, its own rule's before others, the gravest."""
+    mine = [f for f in findings if causes and f.cause is causes[0]]
+    home = _HOME.get(causes[0]) if causes else None
+    return min(mine or findings, key=lambda f: (f.code != home, -f.severity.rank))
+
+
+def sentence(causes: Sequence[Cause], findings: Sequence[Finding]) -> str:
+    """What is wrong, in one sentence with its numbers."""
+    first = lead(causes, findings)
+    what = WORDS[causes[0]] if causes else first.name.replace("-", " ")
+    return f"{what[:1].upper()}{what[1:]} ({first.where}: {first.message})."
