@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
@@ -143,6 +144,36 @@ def test_scripts(tmp_path, capsys, trace):
     status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
     assert status == 0
     found = accuracy(torch.jit.load(out))
+    assert found == pytest.approx(report["stages"][-1]["score"])
+    assert found > 0.9
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_onnx_run_by_onnxruntime(tmp_path, capsys):
+    path, out = tmp_path / "model.onnx", tmp_path / "fixed.onnx"
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
+    torch.onnx.export(
+        module, (DATA.val[0][:2],), str(path), dynamo=False, input_names=["x"],
+        dynamic_axes={"x": {0: "n"}},
+    )  # fmt: skip
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    assert status == 0
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"x": DATA.val[0].numpy()})
+    found = (scores.argmax(axis=1) == DATA.val[1].numpy()).mean()
+    assert found == pytest.approx(report["stages"][-1]["score"])
+    assert found > 0.9
+
+
+def test_exported_programs(tmp_path, capsys):
+    path, out = tmp_path / "model.pt2", tmp_path / "fixed.pt2"
+    module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False).eval()
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.export.export(module, (DATA.val[0][:4],), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    assert status == 0
+    found = accuracy(torch.export.load(out).module())
     assert found == pytest.approx(report["stages"][-1]["score"])
     assert found > 0.9
 

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
 from gradscope.errors import LoadError
 
@@ -78,7 +79,7 @@ def detect(file: Path) -> FileKind:
         return FileKind.TAR
     if head[:4] == b"PAR1":
         return FileKind.PARQUET
-    if _looks_like_onnx(head):
+    if not _looks_like_text(head) and _looks_like_onnx(file):
         return FileKind.ONNX
     if head[:2] == b"\x1f\x8b":
         head = _inflated(head)
@@ -111,11 +112,38 @@ def _detect_zip(file: Path) -> FileKind:
     return FileKind.UNKNOWN
 
 
-def _looks_like_onnx(head: bytes) -> bool:
-    """A ModelProto begins with field 1 (ir_version, a small number) and names its producer."""
-    return (
-        len(head) > 4 and head[0] == 0x08 and head[1] < 32 and head[2] in (0x12, 0x3A, 0x42, 0x1A)
-    )
+_ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+"""Of a ModelProto, in any order; 7 is the graph."""
+
+
+def _looks_like_onnx(file: Path) -> bool:
+    """Whether the file reads as protobuf fields of a ModelProto, as far as its graph."""
+    with file.open("rb") as stream:
+        for _ in range(1000):
+            tag = _varint(stream)
+            if tag is None or tag >> 3 not in _ONNX_FIELDS or tag & 7 not in (0, 2):
+                return False
+            size = _varint(stream)
+            if size is None:
+                return False
+            if tag >> 3 == 7:
+                return tag & 7 == 2
+            if tag & 7 == 2:
+                stream.seek(size, 1)
+    return False
+
+
+def _varint(stream: IO[bytes]) -> int | None:
+    """Seven bits a byte, the lowest first; None at the end of the file or beyond 64 bits."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = stream.read(1)
+        if not byte:
+            return None
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value if value < 1 << 62 else None
+    return None
 
 
 def _inflated(head: bytes) -> bytes:

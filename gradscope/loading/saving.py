@@ -187,10 +187,17 @@ def _safetensors(file: Path, target: Path, changed: Tensors, under: str) -> None
             stream.write(data)
 
 
+def _onnx(file: Path, target: Path, changed: Tensors, under: str) -> None:
+    from gradscope.loading.onnx import save_onnx
+
+    save_onnx(file, target, changed)
+
+
 _WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str], None]] = {
     FileKind.TORCH_ZIP: _zip,
     FileKind.TORCH_LEGACY: _legacy,
     FileKind.SAFETENSORS: _safetensors,
     FileKind.TORCHSCRIPT: _zip,
     FileKind.EXPORTED: _exported,
+    FileKind.ONNX: _onnx,
 }

@@ -5,10 +5,13 @@ onnx and onnxruntime are imported here and nowhere else, and only when an ONNX f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from gradscope.model import LoadedModel
 
 
@@ -21,3 +24,14 @@ def open_onnx(path: str, file: Path) -> LoadedModel:
     from gradscope.loading.onnx.opening import open_model
 
     return open_model(path, file)
+
+
+def save_onnx(original: Path, target: Path, changed: Mapping[str, torch.Tensor]) -> None:
+    """A copy of an ONNX file with other values for some of its weights.
+
+    Raises:
+        LoadError: a weight cannot be set in the file.
+    """
+    from gradscope.loading.onnx.saving import save_onnx as save
+
+    save(original, target, changed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError
 from gradscope.loading import load_model
+from gradscope.loading.detect import FileKind, detect
 from tests.loading.onnx.graphs import constant, model, saved
 
 W = np.arange(6, dtype=np.float32).reshape(2, 3) / 6
@@ -61,3 +63,30 @@ def test_nodes_without_gradient_are_named(
     with pytest.raises(LoadError, match=reason) as caught:
         opened(saved(proto, tmp_path))
     assert f"{op} at 'y'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field", ["doc_string", "domain", "model_version", "producer_name", "none"]
+)
+def test_recognised_by_its_fields(tmp_path: Path, field: str) -> None:
+    """Whatever stands before the graph, and in whatever order."""
+    proto = model([NODE("Tanh", ["x"], ["y"])], {"x": [2, 2]}, {"y": [2, 2]})
+    if field != "none":
+        setattr(proto, field, 7 if field == "model_version" else "a word")
+    path = saved(proto, tmp_path)
+    assert opened(path).format.startswith("ONNX")
+    whole = Path(path).read_bytes()
+    graph = onnx.ModelProto()
+    graph.graph.CopyFrom(proto.graph)
+    rest = onnx.ModelProto()
+    rest.CopyFrom(proto)
+    rest.ClearField("graph")
+    Path(path).write_bytes(graph.SerializeToString() + rest.SerializeToString())
+    assert Path(path).read_bytes() != whole
+    assert opened(path).format.startswith("ONNX")
+
+
+def test_a_table_is_no_onnx_file(tmp_path: Path) -> None:
+    path = tmp_path / "times.csv"
+    path.write_text("2" + chr(53) + "," * 53 + ":30\n" * 5)
+    assert detect(path) is not FileKind.ONNX
