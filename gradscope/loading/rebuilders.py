@@ -47,6 +47,9 @@ class Unbuilt:
     def add(self, value: Any) -> None:
         """Nothing is kept."""
 
+    def __repr__(self) -> str:
+        return "(unbuilt)"
+
 
 def rebuilders() -> dict[str, Any]:
     """By full name, under the names of Python 3."""

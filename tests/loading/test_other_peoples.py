@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import datetime
 import enum
+import json
 import pathlib
 import re
 import shlex
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from gradscope.config import LoadSettings
@@ -175,6 +177,34 @@ def test_layouts_of_frameworks(name: str, tmp_path: Path):
     model = load_model(str(tmp_path / "c.ckpt"), settings)
     assert torch.equal(model.module.layer.weight, STATE["layer.weight"])
     assert any(said in note for note in model.notes), model.notes
+
+
+@pytest.mark.parametrize("kind", ["bin", "bin, legacy", "safetensors"])
+def test_shards_as_a_model_hub_has_them(kind: str, tmp_path: Path):
+    (tmp_path / "net.py").write_text(SOURCE)
+    names = {key: f"part-{i}.{kind[:3]}" for i, key in enumerate(STATE)}
+    for key, name in names.items():
+        if kind == "safetensors":
+            save_file({key: STATE[key]}, tmp_path / name)
+        else:
+            legacy = kind.endswith("legacy")
+            torch.save(
+                {key: STATE[key]}, tmp_path / name, _use_new_zipfile_serialization=not legacy
+            )
+    index = tmp_path / "model.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 32}, "weight_map": names}))
+    model = load_model(str(index), LoadSettings(arch=f"{tmp_path / 'net.py'}:Net"))
+    assert torch.equal(model.module.layer.weight, STATE["layer.weight"])
+    (tmp_path / names["layer.bias"]).unlink()
+    with pytest.raises(GradscopeError, match=r"part-1.* is missing"):
+        load_model(str(index), LoadSettings())
+
+
+def test_what_stands_as_a_key_is_named_alike_in_every_run(tmp_path: Path):
+    torch.save({"state_dict": STATE, Colour.RED: 1}, tmp_path / "c.pt")
+    notes = " ".join(load_model(str(tmp_path / "c.pt"), LoadSettings()).notes)
+    assert "(unbuilt)" in notes
+    assert "0x" not in notes
 
 
 def tied() -> Any:
