@@ -38,6 +38,7 @@ from tests import hostile, hostile_exports, hostile_scripts, hostile_weights
 Builder = Callable[[Path], Path]
 ROOM = 3 << 30
 SECONDS, MEMORY = 60, 8 << 30
+GOOD = "good file"
 SCANNERS = ("modelscan", "picklescan", "fickling")
 FICKLING = """
 import sys, zipfile
@@ -111,6 +112,10 @@ def attacks() -> Iterator[Attack]:
     for kind, table, refused in tables:
         for name, build in table.items():
             yield Attack(kind, name, build, refused)
+    good = hostile.saved(lambda p: nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)))
+    weights = hostile.saved(lambda p: nn.Linear(3, 3).state_dict())
+    yield Attack(GOOD, "a whole module of torch's", good, refused=False)
+    yield Attack(GOOD, "a state_dict", weights, refused=False)
     for name, build in hostile_weights.SAMPLES.items():
         yield Attack("sample", name, build, sample=True)
 
@@ -248,6 +253,11 @@ def _end(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1][:80] if lines else f"status {done.returncode}"
 
 
+def answer(said: str) -> str:
+    """What was said, without its reason."""
+    return said.partition(" (")[0]
+
+
 def alarmed(said: str) -> bool:
     """Whether a scanner has warned of a file, not merely failed on it."""
     quiet = (
@@ -292,18 +302,25 @@ def page(rows: list[Row], venv: Path | None) -> str:
         f"torch {torch.__version__}, {os.cpu_count()} cores, busy.",
         "",
         f"{sum(r.right for r in hostile_rows)} of {len(hostile_rows)} hostile files refused in one "
-        f"line with status 2; {sum(r.right for r in harmless)} of {len(harmless)} files whose "
-        "attack has no effect here opened. Nothing ran and nothing was written"
+        f"line with status 2; {sum(r.right for r in harmless)} of {len(harmless)} good files, and "
+        "files whose attack has no effect here, opened. Nothing ran and nothing was written"
         + (f", except: {', '.join(wrong)}." if wrong else "."),
         f"Slowest: {slowest.seconds:.1f} s ({slowest.attack.name}). Most memory: "
         f"{largest.megabytes:.0f} MB ({largest.attack.name}).",
         "",
     ]
     if venv is not None:
-        counts = Counter(s for r in hostile_rows for s, said in r.others.items() if alarmed(said))
+        usual = {answer(said) for r in rows if r.attack.kind == GOOD for said in r.others.values()}
+        counts = Counter(
+            s
+            for r in hostile_rows
+            for s, said in r.others.items()
+            if alarmed(said) and answer(said) not in usual
+        )
         of = ", ".join(f"{s} of {counts[s]}" for s in SCANNERS)
         lines += [
-            f"Of these {len(hostile_rows)}, the scanners ({versions(venv)}) warned of: {of}. They "
+            f"Of these {len(hostile_rows)}, the scanners ({versions(venv)}) warned of: {of}; "
+            "an answer that a scanner gives to a good file, too, is no warning. They "
             "look for calls of known functions in pickles. Files that are broken, too large, or "
             "hostile only to torch's own readers are outside of what they promise: this table says "
             "what each tool answers and is no ranking.",

@@ -184,7 +184,7 @@ STREAMS: dict[str, Callable[[str], bytes]] = {
     "set that takes forever to hash": lambda c: weights(
         call(name("__builtin__", "set"), LIST + _laughs(26) + b"a")
     ),
-    "two million lists": lambda c: P2 + MARK + b"]" * 2_100_000 + b"t" + STOP,
+    "a million lists": lambda c: P2 + MARK + b"]" * 1_100_000 + b"t" + STOP,
     # names
     "dotted attribute": lambda c: weights(name("torch.nn", "Module.forward.__globals__")),
     "name with a space": lambda c: weights(name("torch x", "nn.functional.relu")),

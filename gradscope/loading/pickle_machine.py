@@ -18,7 +18,7 @@ from io import BytesIO
 from typing import Any
 
 MAX_INSTRUCTIONS = 10_000_000
-MAX_OBJECTS = 2_000_000  # an empty dictionary is one byte in a pickle and 64 in memory
+MAX_OBJECTS = 1_000_000  # an empty dictionary is one byte in a pickle and 64 in memory
 
 
 class PickleError(Exception):
