@@ -186,11 +186,23 @@ class Score:
         """Both together."""
         right = other.right if self.right is None else self.right + (other.right or 0)
         return Score(
-            (*self.losses, *other.losses),
+            _compact((*self.losses, *other.losses)),
             right,
             self.answers + other.answers,
-            (*self.labels, *other.labels),
+            _compact((*self.labels, *other.labels)),
         )
+
+
+def _compact(pieces: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The same in few pieces, each larger than the next: thousands of small ones, allocated between
+    the large tensors of the passes, keep the memory of those from being used again.
+    """
+    found = list(pieces)
+    while len(found) > 1 and len(found[-1]) >= len(found[-2]):
+        if found[-1].shape[1:] != found[-2].shape[1:]:
+            break
+        found[-2:] = [torch.cat(found[-2:])]
+    return tuple(found)
 
 
 def score(

@@ -15,6 +15,7 @@ from gradscope.probe import stats
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.histogram import BitHistogram
 from gradscope.probe.layout import BatchLayout, from_support
+from gradscope.probe.losses import Score
 from gradscope.probe.stats import ForwardStats, Moments, PerSample
 from tests.probe.cases import CASES
 from tests.support import measured
@@ -214,3 +215,19 @@ def test_what_is_measured_of_a_thinned_sample(monkeypatch):
     assert exact.ledger is not None
     assert abs(thinned.ledger.total - exact.ledger.total) < 0.05
     assert thinned.parameters == exact.parameters
+
+
+@few
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40))
+def test_scores_merge_into_few_pieces(sizes: list[int]):
+    """In order, and no more pieces than a binary number has digits."""
+    numbers_ = torch.arange(float(sum(sizes)), dtype=torch.float64)
+    whole = Score()
+    for piece in numbers_.split(sizes):
+        whole = whole.merge(Score((piece,), 1, len(piece), (piece.long(),)))
+    assert torch.equal(torch.cat(whole.losses), numbers_)
+    assert torch.equal(torch.cat(whole.labels), numbers_.long())
+    assert (whole.right, whole.answers) == (len(sizes), len(numbers_))
+    lengths = [len(piece) for piece in whole.losses]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(set(lengths)) == len(lengths)
