@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "measurements": {"findings"},
     "model": DATA,
     "snapshot": set(),
+    "cutting": set(),
     "fusion": set(),
     "files": {"errors"},
     "usercode": {"errors"},
@@ -36,8 +37,8 @@ MAY_IMPORT = {
     "counterfactual": DATA,
     "judgement": DATA | {"attribution"},
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
-    "loading": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
-    "probe": DATA | {"model", "snapshot", "fusion", "files", "usercode"},
+    "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
+    "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution", "places"},
@@ -53,7 +54,7 @@ MAY_IMPORT = {
 TENSORS = {"torch", "safetensors", "numpy"}
 RESTRICTED = {
     **{
-        name: {"loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion"}
+        name: {"loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion", "cutting"}
         for name in TENSORS
     },
     "pyarrow": {"loading"},

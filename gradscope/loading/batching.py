@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from gradscope.cutting import cut, data_of, is_leaf, leaves, length, mapped
 from gradscope.errors import DataError
-from gradscope.loading.cutting import cut, data_of, is_leaf, leaves, length, mapped
 from gradscope.loading.items import Item
 
 KEPT = 2 << 30

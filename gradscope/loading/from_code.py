@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from gradscope.config import DataSettings
+from gradscope.cutting import data_of, is_leaf, leaves, mapped
 from gradscope.errors import DataError
 from gradscope.loading.batching import Items, sized
 from gradscope.loading.casting import Types, alternatives, cast, plan, turned
-from gradscope.loading.cutting import data_of, is_leaf, leaves, mapped
 from gradscope.loading.items import Item, Splitter
 from gradscope.loading.labels import Facts, Reading, check_finite, read_as
 from gradscope.loading.stream import Stream

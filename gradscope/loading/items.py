@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradscope.cutting import leaves, length, mapped
 from gradscope.errors import DataError
 from gradscope.loading.binding import Bound, bind
-from gradscope.loading.cutting import leaves, length, mapped
 from gradscope.loading.numpy_files import to_tensor
 from gradscope.loading.wanted import Wanted
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from gradscope.cutting import cut, leaves, mapped
 from gradscope.errors import DataError
-from gradscope.loading.cutting import cut, leaves, mapped
 from gradscope.model import Batch
 from gradscope.snapshot import Snapshot
 

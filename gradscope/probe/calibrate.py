@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
+from gradscope.cutting import cut
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
@@ -95,19 +95,9 @@ def _first(batch: Batch, count: int) -> Batch:
     """The first samples of a batch."""
     if count == batch.size:
         return batch
-
-    def cut(value: Any) -> Any:
-        is_batch = isinstance(value, torch.Tensor) and value.dim() and value.shape[0] == batch.size
-        return value[:count] if is_batch else value
-
-    labels = batch.labels[:count] if batch.labels is not None else None
-    return replace(
-        batch,
-        args=tree_map(cut, batch.args),
-        kwargs=tree_map(cut, dict(batch.kwargs)),
-        labels=labels,
-        size=count,
-    )
+    tree = (batch.args, dict(batch.kwargs), batch.labels)
+    args, kwargs, labels = cut(tree, batch.size, 0, count)
+    return replace(batch, args=args, kwargs=kwargs, labels=labels, size=count)
 
 
 def _test_head(
