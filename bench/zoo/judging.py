@@ -14,6 +14,7 @@ from bench.zoo.record import read
 from gradscope.diagnosis import diagnose
 from gradscope.measurements import Measurements
 from gradscope.rules import run_rules
+from gradscope.rules.registry import all_rules
 
 MODES = {"with labels": LABELLED, "without labels": BARE, "with labels and a trial": TRIED}
 VERDICTS = ("unhealthy", "warning", "undetermined", "healthy", "error")
@@ -110,6 +111,7 @@ def report(judged: dict[str, list[Judged]], *, names: bool) -> list[str]:
     mode, rows = next(iter(judged.items()))
     lines += [f"## By condition, {mode}", "", *_groups(rows, lambda r: r["condition"])]
     lines += [f"## By family, {mode}", "", *_groups(rows, lambda r: r["family"])]
+    lines += ["## Thresholds judged with", "", *_thresholds()]
     if names:
         for mode, rows in judged.items():
             lines += [f"## Failures, {mode}", "", *_failures(rows)]
@@ -188,6 +190,15 @@ def _groups(rows: list[Judged], key: Callable[[dict[str, Any]], str]) -> list[st
         body.append((name, *(f"{a}/{n}" if n else "-" for a, n in cells), other or "-"))
     head = ("", "faulty: unhealthy", "healthy: unhealthy", "cause named first", "not counted")
     return table(head, body)
+
+
+def _thresholds() -> list[str]:
+    body = [
+        (rule.code, rule.name, name, f"{t.value:g} {t.unit}", t.evidence)
+        for rule in all_rules()
+        for name, t in rule.thresholds.items()
+    ]
+    return table(("rule", "", "threshold", "value", "evidence"), body)
 
 
 def _failures(rows: list[Judged]) -> list[str]:
