@@ -19,6 +19,7 @@ from gradscope.loading.refusal import refusal
 _AGAIN = "Save or copy the file again."
 _EXPORT = "Export the model again with a recent PyTorch."
 _SCHEMA = 8
+_MAX_JSON = 64 << 20
 _COMPILED = (".so", ".o", ".cubin", ".dll", ".dylib", ".pyd", ".hsaco", ".spv")
 
 
@@ -95,7 +96,7 @@ def _check_form(file: Path, archive: Archive) -> str:
 
 def _json(file: Path, archive: Archive, name: str) -> Any:
     try:
-        return json.loads(archive.read(name))
+        return json.loads(archive.read(name, most=_MAX_JSON))
     except (ValueError, RecursionError) as error:
         what = f"record '{name}' cannot be read ({str(error)[:80]})"
         raise LoadError(what, where=str(file), hint=_AGAIN) from error

@@ -55,8 +55,8 @@ class ScriptScan(Scan):
             raise Unsafe(f"it holds an object of an extension written in C++ ({name})")
         self.classes.add(of.path)
         if value.called:
-            plain = isinstance(value.arguments, tuple) and len(value.arguments) == 1
-            if not plain or value.states or not isinstance(value.arguments[0], int | float | str):
+            # A member of an enumeration, by its value.
+            if value.states or value.items or not isinstance(value.arguments, int | float | str):
                 raise Unsafe(f"{of.path} is not rebuilt as TorchScript does it")
             return
         if value.arguments != () or value.items or len(value.states) != 1:

@@ -15,7 +15,7 @@ from gradscope.loading.refusal import refusal
 from gradscope.loading.script_objects import ScriptScan
 from gradscope.loading.script_source import Source, read_source
 
-_MAX_CODE = 64 << 20
+_MAX_CODE, _MAX_FILE = 32 << 20, 8 << 20
 _SMALL = ("version", "byteorder", ".data/version")
 _AGAIN = "Save or copy the file again."
 _HINT = "Save the eager model or its state_dict with torch.save, or torch.jit.save the script."
@@ -105,7 +105,7 @@ def _sources(file: Path, archive: Archive, on_cpu: bool) -> Iterator[tuple[str, 
         if total > _MAX_CODE:
             raise LoadError("its code is absurdly long", where=str(file))
         try:
-            text = archive.read(name, most=_MAX_CODE).decode()
+            text = archive.read(name, most=_MAX_FILE).decode()
         except UnicodeDecodeError as error:
             what = f"its code ({name}) is no text"
             raise LoadError(what, where=str(file), hint=_AGAIN) from error

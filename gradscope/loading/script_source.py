@@ -205,7 +205,7 @@ def _function(node: ast.FunctionDef, name: str) -> None:
     defaults = [*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None)]
     if not all(_is_literal(d) for d in defaults):
         raise Unsafe(f"its code ({name}) computes a default of {node.name}, when it is opened")
-    if node.name in ("__setstate__", "__init__", "__new__", "__del__"):
+    if node.name == "__setstate__":
         _packing(node, name)
 
 
@@ -223,7 +223,7 @@ def _packing(node: ast.FunctionDef, name: str) -> None:
 
 
 def _is_literal(value: ast.expr) -> bool:
-    if _is_device(value):
+    if _is_device(value) or (isinstance(value, ast.Attribute) and _chain(value)[0] == "CONSTANTS"):
         return True
     if isinstance(value, ast.Call):
         named = isinstance(value.func, ast.Name) and value.func.id in ("annotate", "complex")

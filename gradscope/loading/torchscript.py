@@ -79,7 +79,9 @@ def _load(file: Path, source: Any) -> Any:
 def _notes(checked: Checked, remembers: list[str]) -> tuple[str, ...]:
     notes = []
     if checked.traced:
-        notes.append("traced: its branches and its mode are those of the run that was recorded")
+        notes.append(
+            "traced: branches and mode are those of the recorded run, and no_grad is not recorded"
+        )
     if checked.trains:
         notes.append("its dropout or batch norm runs in train mode, whatever --mode says")
     if checked.devices:

@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+from gradscope.config import LoadSettings
 from gradscope.errors import GradscopeError, LoadError, UntrustedError
+from gradscope.loading import load_model
 from gradscope.loading.export_expressions import read_expression
 from gradscope.loading.pickle_scan import Unsafe
 from gradscope.model import Input, LoadedModel
 from gradscope.probe.state import set_mode
-from tests.hostile_exports import HOSTILE_EXPORTS, sound, write
+from tests.hostile import CANARY
+from tests.hostile_exports import HARMLESS_EXPORTS, HOSTILE_EXPORTS, edited, sound, write
 from tests.loading.twins import TWINS, assert_same, eager, load, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -181,6 +184,63 @@ def test_compiled_packages_are_named(tmp_path: Path):
 
     with pytest.raises(UntrustedError, match="AOTInductor"):
         load(HOSTILE_EXPORTS["export: compiled code"](tmp_path))
+
+
+def test_trusted_files_are_opened_unseen(tmp_path: Path):
+    module, x = eager("lstm")
+    path = saved(exported(module, x[:4]), tmp_path)
+    loaded = load_model(str(path), LoadSettings(trust_model=True))
+    assert_same(numbers(loaded, x), numbers(LoadedModel("m", "module", module), x))
+    hostile = HARMLESS_EXPORTS["export: sample inputs are a pickle"](tmp_path)
+    with pytest.raises(LoadError, match="cannot be opened"):
+        load_model(str(hostile), LoadSettings(trust_model=True))
+    assert (tmp_path / CANARY).exists()
+
+
+def test_outputs_of_other_classes_are_taken_for_tuples(tmp_path: Path):
+    def change(value: Any, command: str) -> None:
+        signature = value["graph_module"]["module_call_graph"][0]["signature"]
+        leaf = {"type": None, "context": None, "children_spec": []}
+        form = {"type": "transformers.ModelOutput", "context": "[]", "children_spec": [leaf]}
+        signature["out_spec"] = json.dumps([1, form])
+
+    loaded = load(edited("models/model.json", change)(tmp_path))
+    assert loaded.module is not None
+    assert isinstance(loaded.module(torch.zeros(4, 3)), tuple)
+    assert "transformers.ModelOutput are taken for tuples" in " ".join(loaded.notes)
+
+
+class Unusual(nn.Module):
+    """No gradients inside, two branches, a counter, a stop to gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            mean = self.one(x).mean()
+        self.seen += 1
+        h = torch.cond(x.sum() > 0, torch.tanh, torch.sigmoid, (self.one(x) - mean,))
+        y = self.two(h) + self.seen
+        y[:, 0] = h[:, 0]  # becomes an operation without a derivative
+        return y
+
+
+@pytest.mark.parametrize("core", [False, True])
+def test_unusual_programs_run(core: bool, tmp_path: Path):
+    torch.manual_seed(0)
+    module, x = Unusual().eval(), torch.randn(8, 6)
+    wanted = module(x)
+    module.seen.zero_()
+    loaded = load(saved(exported(module, x, core=core), tmp_path))
+    assert loaded.module is not None
+    assert torch.allclose(loaded.module(x), wanted, atol=1e-6)
+    found = numbers(loaded, x, 8)
+    assert [s.kind for s in found.sites if s.parameters] == [
+        "tanh" if x[:3].sum() > 0 else "sigmoid"
+    ]
 
 
 def mutate(value: Any, draw: random.Random) -> Any:

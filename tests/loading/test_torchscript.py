@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -209,6 +211,59 @@ def test_what_cannot_be_examined_is_named(name: str, tmp_path: Path):
     make().save(str(path))
     with pytest.raises(LoadError, match=message):
         load(path)
+
+
+def test_old_versions_open(tmp_path: Path):
+    module, x = eager("mlp")
+    path = saved(torch.jit.script(module), tmp_path)
+
+    def aged(records: dict[str, bytes]) -> dict[str, bytes]:
+        code = {n: b"op_version_set = 1\n" + d for n, d in records.items() if n.endswith(".py")}
+        return {**records, **code, "version": b"3\n"}
+
+    assert torch.allclose(load(rewrite(path, aged)).module(x), module(x), atol=1e-6)
+
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Pair(NamedTuple):
+    left: torch.Tensor
+    right: torch.Tensor
+
+
+class Unusual(nn.Module):
+    """What TorchScript has beyond calls: enumerations, named tuples, tasks, contexts, lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({"a-b": nn.Linear(6, 6), "c": nn.Linear(6, 6)})
+        self.color = Color.RED
+
+    def forward(self, x: torch.Tensor, times: int = 2):
+        found = [x]
+        for name, layer in self.layers.items():
+            task = torch.jit.fork(layer, found[-1])
+            found.append(torch.tanh(torch.jit.wait(task)) * len(name))
+        with torch.no_grad():
+            mean = x.mean()
+        while times > 0:
+            times -= 1
+        assert x.dim() == 2, f"has {x.dim()} axes"
+        if self.color == Color.RED:
+            found.append(found[-1] - mean)
+        return Pair(found[-1], torch.stack([torch.relu(f) for f in found]).sum(0))
+
+
+def test_unusual_scripts_run(tmp_path: Path):
+    torch.manual_seed(0)
+    module, x = Unusual().eval(), torch.randn(24, 6)
+    loaded = load(saved(torch.jit.script(module), tmp_path))
+    assert torch.allclose(loaded.module(x)[1], module(x)[1], atol=1e-6)
+    with pytest.raises(RuntimeError, match="has 1 axes"):
+        loaded.module(x[0])
 
 
 def test_mobile_files_are_named(tmp_path: Path):
