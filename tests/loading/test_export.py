@@ -231,16 +231,14 @@ class Unusual(nn.Module):
 @pytest.mark.parametrize("core", [False, True])
 def test_unusual_programs_run(core: bool, tmp_path: Path):
     torch.manual_seed(0)
-    module, x = Unusual().eval(), torch.randn(8, 6)
+    module, x = Unusual().eval(), torch.randn(8, 6).abs()
     wanted = module(x)
     module.seen.zero_()
     loaded = load(saved(exported(module, x, core=core), tmp_path))
     assert loaded.module is not None
     assert torch.allclose(loaded.module(x), wanted, atol=1e-6)
     found = numbers(loaded, x, 8)
-    assert [s.kind for s in found.sites if s.parameters] == [
-        "tanh" if x[:3].sum() > 0 else "sigmoid"
-    ]
+    assert [s.kind for s in found.sites] == ["tanh"]
 
 
 def mutate(value: Any, draw: random.Random) -> Any:
