@@ -203,12 +203,12 @@ HOSTILE_EXPORTS: dict[str, Builder] = {
                    "data/weights/weight_0": _pickled(f)}
     ),
     "export: opaque constant": added(
-        lambda f: {**_payload(CONSTANTS, "c", f, path_name="opaque_obj_0"),
+        lambda f: {**_payload(CONSTANTS, "c", f, path_name="opaque_obj_0", use_pickle=True),
                    "data/constants/opaque_obj_0":
                    pickle.dumps(Calls(os.system, f"touch {f / CANARY}"))}
     ),
     "export: custom constant": added(
-        lambda f: {**_payload(CONSTANTS, "c", f, path_name="custom_obj_0"),
+        lambda f: {**_payload(CONSTANTS, "c", f, path_name="custom_obj_0", use_pickle=True),
                    "data/constants/custom_obj_0": _pickled(f)}
     ),
     "export: weights as one pickle": added(lambda f: {"data/weights/model.pt": _pickled(f)}),
