@@ -57,6 +57,7 @@ class LoadedModel:
         missing: what could not be examined and why, as (what, reason).
         inputs: what the model declares, in the order of its positional arguments; None: the
             signature of ``forward`` tells.
+        shared: inputs without samples, passed by name; zeros where the call leaves them out.
         batch: the only number of samples that it takes at once; None: any.
         origins: layers of the parameters, by name; none: the dotted names tell.
         verify: compares the model's outputs on a sample with those of the runtime that it was
@@ -71,6 +72,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
     inputs: tuple[Input, ...] | None = None
+    shared: tuple[Input, ...] = ()
     batch: int | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     verify: Callable[[Sample], Parity] | None = None

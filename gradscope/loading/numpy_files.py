@@ -13,7 +13,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,9 +77,26 @@ class Place:
 class NumpyFile(Source):
     """Arrays of one ``.npy`` or ``.npz`` file."""
 
-    def __init__(self, path: str, places: dict[str, Place], refused: dict[str, DataError]) -> None:
+    def __init__(
+        self,
+        path: str,
+        places: dict[str, Place],
+        refused: dict[str, DataError],
+        singles: dict[str, Place],
+    ) -> None:
         super().__init__(path, {n: p.column() for n, p in places.items()}, refused=refused)
-        self._places = places
+        self._places, self._singles = places, singles
+
+    def single(self, name: str) -> torch.Tensor:
+        if name not in self._singles:
+            raise self.refused[name]
+        with reading(self.path):
+            place = replace(self._singles[name], shape=(1,))
+            reader = Readers({name: _reader(place)}, self.path)
+            try:
+                return reader.take(range(1))[name].reshape(())
+            finally:
+                reader.close()
 
     def open(self, names: Sequence[str]) -> Reader:
         with reading(self.path):
@@ -115,14 +132,16 @@ def open_npz(file: Path) -> NumpyFile:
 
 
 def _source(file: Path, places: dict[str, Place]) -> NumpyFile:
-    fine, refused = {}, {}
+    fine, refused, singles = {}, {}, {}
     for name, place in places.items():
         error = _refusal(name, place, file)
         if error is None:
             fine[name] = place
         else:
             refused[name] = error
-    return NumpyFile(str(file), fine, refused)
+            if place.dtype.kind in "fiub" and place.dtype.itemsize <= 8 and not place.shape:
+                singles[name] = place
+    return NumpyFile(str(file), fine, refused, singles)
 
 
 def _refusal(name: str, place: Place, file: Path) -> DataError | None:

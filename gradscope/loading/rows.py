@@ -82,6 +82,14 @@ class Source(ABC):
     def open(self, names: Sequence[str]) -> Reader:
         """A reader of some of the columns."""
 
+    def single(self, name: str) -> torch.Tensor:
+        """A refused array that is a single number.
+
+        Raises:
+            DataError: it is none, or cannot be read.
+        """
+        raise self.refused[name]
+
     def names_of(self, column: str) -> tuple[str, ...]:
         """Names of the features that lie side by side in a column, if they have any."""
         return ()

@@ -7,6 +7,7 @@ from pathlib import Path
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
 from gradscope.loading import from_code, from_file
+from gradscope.loading.shared import taken_out, with_shared
 from gradscope.loading.sources import open_source
 from gradscope.loading.synthetic import synthesise
 from gradscope.model import LoadedModel, Prepared, Sample
@@ -26,7 +27,7 @@ def load_sample(model: LoadedModel, settings: DataSettings, loss: str = "auto") 
     """
     _check_runs(model)
     if settings.data is None:
-        return synthesise(model, settings)
+        return with_shared(model, synthesise(model, settings), {})
     return _open(model, settings.data, settings, loss)
 
 
@@ -72,7 +73,9 @@ def _open(
             what = f"does not change what {data} yields"
             raise OptionError(what, where="--standardise", hint=hint)
         return from_code.sample_of(model, data, settings, loss)
-    return from_file.sample_of(model, open_source(data, settings), settings, loss, like)
+    source, shared = taken_out(model, open_source(data, settings))
+    sample = from_file.sample_of(model, source, settings, loss, like)
+    return with_shared(model, sample, shared)
 
 
 def _is_file(data: str) -> bool:

@@ -410,3 +410,8 @@ def _coverage(page: _Page, m: Measurements) -> None:
         f"Measured: gradients of {sites} of {len(m.sites)} activations, {reached} of "
         f"{len(m.parameters)} parameters."
     )
+    parity = m.run.parity
+    if parity is not None:
+        sizes = " and ".join(str(s) for s in parity.samples)
+        text = f"outputs differ from {parity.runtime}'s by at most {number(parity.max_error)}"
+        page.wrapped("Parity: ", "", f"{text} (batches of {sizes}).")

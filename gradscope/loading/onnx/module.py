@@ -38,10 +38,18 @@ class OnnxModule(torch.nn.Module):
     Args:
         graph: the outermost graph.
         weights: what of it is trained.
+        shared: inputs without samples; zeros where a call leaves them out.
+
+    Attributes:
+        order: of the inputs by position: first those that have samples.
     """
 
-    def __init__(self, graph: Graph, weights: Weights) -> None:
+    def __init__(
+        self, graph: Graph, weights: Weights, shared: frozenset[str] = frozenset()
+    ) -> None:
         super().__init__()
+        self.shared = shared
+        self.order = tuple(sorted(graph.inputs, key=lambda i: i.name in shared))
         self._lowered = _Lowered(graph, weights)
         for name, tensor in weights.tensors.items():
             # Names with dots and slashes are what the file calls them; register_parameter would
@@ -83,7 +91,7 @@ class OnnxModule(torch.nn.Module):
         """Outputs by name.
 
         Args:
-            args: inputs in the graph's order.
+            args: inputs in :attr:`order`.
             kwargs: inputs by name; those with a default in the file may be left out.
 
         Raises:
@@ -95,7 +103,19 @@ class OnnxModule(torch.nn.Module):
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], trace: Trace | None = None
     ) -> dict[str, Any]:
         """As :meth:`forward`; ``trace`` is told every tensor that is made."""
-        declared = self.graph.inputs
+        given = self.bound(args, kwargs)
+        values = [self._checked(i, given[i.name]) for i in self.graph.inputs]
+        scope = Scope(None, self._parameters, trace)
+        results = self._lowered(values, scope)
+        return {o.name: r for o, r in zip(self.graph.outputs, results, strict=True)}
+
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The inputs of a call by name, those that it may leave out included.
+
+        Raises:
+            ValueError: an input is missing or unknown.
+        """
+        declared = self.order
         if len(args) > len(declared):
             raise ValueError(f"takes {len(declared)} inputs, not {len(args)}")
         given = dict(zip((i.name for i in declared), args, strict=False))
@@ -104,13 +124,18 @@ class OnnxModule(torch.nn.Module):
                 known = ", ".join(i.name for i in declared)
                 raise ValueError(f"there is no input '{name}' beside those given; it has: {known}")
             given[name] = value
+        for info in declared:
+            if info.name in self.shared and info.name not in given:
+                given[info.name] = self._zeros(info, given)
         missing = [i.name for i in declared if i.name not in given]
         if missing:
             raise ValueError(f"the input '{missing[0]}' is missing")
-        values = [self._checked(i, given[i.name]) for i in declared]
-        scope = Scope(None, self._parameters, trace)
-        results = self._lowered(values, scope)
-        return {o.name: r for o, r in zip(self.graph.outputs, results, strict=True)}
+        return given
+
+    def _zeros(self, info: ValueInfo, given: Mapping[str, Any]) -> torch.Tensor:
+        device = next((v.device for v in given.values() if isinstance(v, torch.Tensor)), None)
+        shape = [int(s or 0) for s in info.shape or ()]
+        return torch.zeros(shape, dtype=self._lowered.types.of(info.dtype), device=device)
 
     def _checked(self, declared: ValueInfo, value: Any) -> Any:
         if not isinstance(value, torch.Tensor) or declared.dtype == 0:

@@ -28,14 +28,15 @@ def open_model(path: str, file: Path) -> LoadedModel:
     check_supported(graph, path)
     graph = fused(graph)
     weights = find_weights(graph)
-    module = OnnxModule(graph, weights)
+    module = OnnxModule(graph, weights, shared_inputs(graph))
     producer = f", {proto.producer_name}" if proto.producer_name else ""
     return LoadedModel(
         path,
         f"ONNX opset {graph.opsets.get('', 0)}{producer}",
         module,
-        notes=tuple(_notes(weights)),
-        inputs=tuple(_input(i) for i in graph.inputs),
+        notes=tuple(_notes(graph, weights)),
+        inputs=tuple(_input(i) for i in module.order if i.name not in module.shared),
+        shared=tuple(_input(i) for i in module.order if i.name in module.shared),
         batch=_batch(graph),
         origins=weights.origins,
         verify=ParityGate(path, proto, module),
@@ -46,6 +47,17 @@ def _input(declared: ValueInfo) -> Input:
     return Input(declared.name, declared.shape, DTYPES.get(declared.dtype))
 
 
+def shared_inputs(graph: Graph) -> frozenset[str]:
+    """Inputs without samples: single numbers, and those of fixed sizes beside one whose first size
+    is free."""
+    free = any(i.shape and i.shape[0] is None for i in graph.inputs)
+    return frozenset(
+        i.name
+        for i in graph.inputs
+        if i.shape == () or (free and i.shape is not None and None not in i.shape)
+    )
+
+
 def _batch(graph: Graph) -> int | None:
     """The first size of the first input that has axes, if it is fixed."""
     for declared in graph.inputs:
@@ -54,8 +66,11 @@ def _batch(graph: Graph) -> int | None:
     return None
 
 
-def _notes(weights: Weights) -> list[str]:
+def _notes(graph: Graph, weights: Weights) -> list[str]:
     notes = []
+    branches = [n for g in graph.walk() for n in g.nodes if n.op == "If"]
+    if branches:
+        notes.append(f"{len(branches)} If nodes: only the branch that runs is measured")
     if weights.fixed:
         named = ", ".join(weights.fixed[:_SHOWN])
         rest = ", ..." if len(weights.fixed) > _SHOWN else ""

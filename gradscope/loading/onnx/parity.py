@@ -16,7 +16,7 @@ from gradscope.errors import LoadError, ProbeError
 from gradscope.loading.onnx.execute import NodeError
 from gradscope.loading.onnx.graph import Node
 from gradscope.loading.onnx.module import OnnxModule
-from gradscope.loading.onnx.session import ERRORS, VERSION, Session, bound
+from gradscope.loading.onnx.session import ERRORS, VERSION, Session
 from gradscope.measurements import Parity
 from gradscope.model import Batch, Sample
 
@@ -74,7 +74,7 @@ class ParityGate:
     ) -> Difference | None:
         """None if this size does not fit the model."""
         args, kwargs = _resized(batch, size)
-        inputs = bound(self._module.graph, args, kwargs)
+        inputs = self._module.bound(args, kwargs)
         try:
             wanted = session.run(inputs)
         except ERRORS as error:

@@ -11,7 +11,6 @@ import torch
 from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from gradscope.loading.onnx.graph import Graph
 from gradscope.loading.onnx.tensors import from_array
 
 VERSION = f"onnxruntime {onnxruntime.__version__}"
@@ -67,11 +66,6 @@ class Session:
         feeds = {n: _to_runtime(v, self._types.get(n, "")) for n, v in inputs.items()}
         results = self._session.run(None, feeds)
         return {n: _to_torch(r) for n, r in zip(self.outputs, results, strict=True)}
-
-
-def bound(graph: Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of a call by name."""
-    return {**dict(zip((i.name for i in graph.inputs), args, strict=False)), **kwargs}
 
 
 def _to_runtime(value: Any, kind: str) -> Any:

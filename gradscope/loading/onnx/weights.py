@@ -178,6 +178,16 @@ class _Search:
             into.places[name + side] = Place(*key, i, found.constant.node, consumers)
         into.bindings[key] = Binding(tuple(keys), pieces)
 
+    def _beside(self, term: Node, all_found: dict[Id, _Found]) -> str | None:
+        """For a bias: the layer of the product, convolution or scale that it is added to."""
+        for read in self._uses.reads[term] if term.op == "Add" else ():
+            maker = self._uses.makers.get(read) if read is not None else None
+            for other in self._uses.reads[maker] if maker is not None else ():
+                behind = self._behind(other)
+                if behind in all_found and all_found[behind].node is maker:
+                    return self._layer(all_found[behind], all_found)
+        return None
+
     def _fan_in(self, found: _Found, tensor: torch.Tensor) -> int | None:
         assert found.slot.fan_in is not None
         shape = tuple(tensor.shape)
@@ -196,13 +206,7 @@ class _Search:
         if _DOTTED.match(name):
             return name.rpartition(".")[0]
         if found.node.op in _TERMS:
-            for read in self._uses.reads[found.node]:
-                maker = self._uses.makers.get(read) if read is not None else None
-                for other in self._uses.reads[maker] if maker is not None else []:
-                    behind = self._behind(other)
-                    if maker is not None and maker.op == "MatMul" and behind in all_found:
-                        return self._layer(all_found[behind], all_found)
-            return _short(found.node.where)
+            return self._beside(found.node, all_found) or _short(found.node.where)
         near = [found.node]
         if found.node.op == "MatMul":
             near += [n for m in self._uses.made(found.node) for n, _ in self._uses.of.get(m, [])]
