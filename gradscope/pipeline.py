@@ -69,7 +69,7 @@ def _examined(
     from gradscope.probe import measure
     from gradscope.rules import run_rules
 
-    seed, size = settings.data.seed, settings.data.batch_size
+    seed, size = settings.data.seed, model.batch or settings.data.batch_size
     parity = model.verify(sample) if model.verify is not None and sample is not None else None
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))

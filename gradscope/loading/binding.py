@@ -127,7 +127,10 @@ def _by_first(
 
 def _unclear(wanted: Wanted, arrays: Mapping[str, object], where: str) -> DataError:
     what = f"which of its arrays is the input? It has {_listed(arrays)}; the model takes {wanted}"
-    return DataError(what, where=where, hint="Call the input x and the labels y.")
+    hint = "Call the input x and the labels y."
+    if len(wanted.required) > 1:
+        hint = f"Name the arrays as forward does: {', '.join(wanted.required)}."
+    return DataError(what, where=where, hint=hint)
 
 
 def _lacking(wanted: Wanted, name: str, arrays: Mapping[str, object], where: str) -> DataError:

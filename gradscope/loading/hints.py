@@ -18,8 +18,9 @@ def hint_for(
         shapes: of one sample's inputs.
         labels: whether there are labels.
     """
-    flat = [shape[0] for shape in shapes if len(shape) == 1]
-    if len(flat) != 1:
+    every = list(shapes)
+    flat = [shape[0] for shape in every if len(shape) == 1]
+    if len(flat) != 1 or len(every) != 1:
         return None
     layout = _image(module, flat[0])
     if layout is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,13 +11,14 @@ import torch
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
 from gradscope.loading.binding import model_dtype
-from gradscope.loading.families import STEPS, Spec, family, first_specs
+from gradscope.loading.families import STEPS, Spec, family, first_specs, specs_of
 from gradscope.loading.search import State, declared, named, search
 from gradscope.loading.trial import Trial, run_once
 from gradscope.loading.wanted import Wanted, wanted_by
 from gradscope.model import Batch, Input, LoadedModel, Sample
 
 SAMPLES = 64
+_LAYERS = 8
 _TRIED = 2  # samples; with one, an axis of samples cannot be told from none
 
 
@@ -118,19 +120,28 @@ class _Maker:
 
     def _starts(self, given: Sequence[tuple[int, ...] | None]) -> Iterator[State]:
         """First guesses: what is declared or named so, else what the first layers say."""
-        layers = list(first_specs(self.module))
-        plain = Spec((STEPS,))  # numbers that join later
         said = [declared(i, self.tokens) or named(i, self.tokens) for i in self.inputs]
-        for integers in (False, True):
-            for others in (None, plain):
-                for layer in layers if None in said else layers[:1]:
-                    guesses = [layer, *(others or layer for _ in said[1:])]
-                    yield tuple(
-                        self._of_shape(shape, wanted, spec or guess, integers=integers)
-                        for wanted, shape, spec, guess in zip(
-                            self.inputs, given, said, guesses, strict=True
-                        )
+        for guesses in self._guesses(len(said), any(spec is None for spec in said)):
+            for integers in (False, True):
+                yield tuple(
+                    self._of_shape(shape, wanted, spec or guess, integers=integers)
+                    for wanted, shape, spec, guess in zip(
+                        self.inputs, given, said, guesses, strict=True
                     )
+                )
+
+    def _guesses(self, count: int, wanted: bool) -> Iterator[Sequence[Spec]]:
+        """One spec for each input, where no name tells."""
+        layers = list(first_specs(self.module))
+        yield from ([layer] * count for layer in (layers if wanted else layers[:1]))
+        if not wanted or count == 1:
+            return
+        plain = Spec((STEPS,))  # numbers that join later
+        yield from ([layer, *[plain] * (count - 1)] for layer in layers)
+        # where no failure can be traced to a layer, in scripts, say: every layer with every other
+        firsts = (next(specs_of(m), None) for m in self.module.modules())
+        known = list(dict.fromkeys(spec for spec in firsts if spec is not None))[:_LAYERS]
+        yield from itertools.product(known, repeat=count)
 
     def _of_shape(
         self, shape: tuple[int, ...] | None, wanted: Input, guess: Spec, *, integers: bool

@@ -169,6 +169,7 @@ def scripted(module: nn.Module, *example: torch.Tensor) -> nn.Module:
          {"input": (6,)}),
         (scripted(nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())), {"input": (3, 32, 32)}),
         (scripted(nn.Sequential(nn.Linear(5, 2))), {"input": (5,)}),
+        (scripted(Pair()), {"image": (1, 32, 32), "metadata": (5,)}),
         (scripted(nn.Sequential(nn.Embedding(9, 4)), torch.ones(2, 3).long()),
          {"input": (16,)}),
     ],
