@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradscope.loading.onnx.graph import Node
+from gradscope.loading.onnx.graph import Node, graphs_of
 from gradscope.loading.onnx.registry import find
 from gradscope.loading.onnx.uses import Id, Uses
 
@@ -49,7 +49,8 @@ class FixedFilters:
             reads = self._uses.reads[node]
             data = [r for r in reads if r is not None and r not in self._pure]
             made = self._uses.made(node)
-            if node.op in _SHAPES or not data:
+            # A body may read, from the graphs around it, what its node does not name.
+            if node.op in _SHAPES or not (data or any(graphs_of(node))):
                 self._pure.update(made)
                 continue
             bank = self._bank(node)
