@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -120,6 +121,46 @@ def test_case_8_a_gamed_ratio_does_not_change_the_verdict(name):
     assert (module(X[:256]) - outputs).abs().max() < 1e-3
     assert after.ledger.total > -3
     assert judged(after).verdict is judged(before).verdict is Verdict.UNHEALTHY
+
+
+def narrow(y: torch.Tensor, steps: int) -> nn.Module:
+    """One hidden layer of 8, trained long: it works, and saturates."""
+    torch.manual_seed(0)
+    return build.train(build.mlp(1, 8, nn.Tanh), build.Data((X, y), DATA.val), steps, lr=5e-3)
+
+
+def test_case_10_narrow_and_converged():
+    model = narrow(Y, 8000)
+    with_labels = measured(model, X, Y, validation=HELD_OUT)
+    assert 0.65 <= with_labels.hidden_saturation <= 0.80
+    assert judged(with_labels).verdict is Verdict.HEALTHY
+    assert judged(measured(model, X)).verdict is Verdict.UNDETERMINED
+
+
+def test_wrong_labels_do_not_make_a_network_unhealthy():
+    """30 % of the training labels are wrong: the loss stays high, held-out answers are right."""
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(Y), generator=generator) < 0.3
+    y = torch.where(wrong, torch.randint(0, 10, Y.shape, generator=generator), Y)
+    model = narrow(y, 6000)
+    found = measured(model, X, y, validation=HELD_OUT)
+    loss = found.sample_skill.loss / math.log(10)
+    assert loss > 0.25
+    assert found.skill.accuracy > 0.75
+    assert judged(found).verdict is Verdict.HEALTHY
+
+
+def test_knowing_the_frequencies_of_the_classes_is_no_skill():
+    """At 99:1 a net that is stuck scores CE / ln C = .08: it must not be acquitted by that."""
+    model = deep(0)
+    y = (torch.arange(len(X)) % 100 == 0).long()
+    with torch.no_grad():
+        model[-1].bias.copy_(torch.tensor([math.log(0.99), math.log(0.01)] + [-20.0] * 8))
+    found = measured(model, X, y)
+    assert found.skill.loss / math.log(2) == pytest.approx(0.08, abs=0.01)
+    assert found.skill.accuracy > 0.98
+    assert judged(found).verdict is Verdict.UNHEALTHY
+    assert judged(found).causes[0] is Cause.DEPTH_GAIN
 
 
 HEALTHY = ["healthy_tanh.pt", "paper_cnn.pt", "relu.pt"]
