@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from gradscope.config import DataSettings, ProbeSettings, Settings
 
@@ -14,9 +15,17 @@ def command_for(settings: Settings) -> str:
     return " ".join(["gradscope", "inspect", shlex.quote(settings.model), *_options(settings)])
 
 
-def _options(settings: Settings) -> Iterator[str]:
-    """Those that are not at their defaults, and change what is examined."""
-    load, data, probe = settings.load, settings.data, settings.probe
+def fix_command(settings: Settings) -> str:
+    """The command that repairs the model, beside it under another name."""
+    path = PurePath(settings.model)
+    out = path.with_name(f"{path.stem}-fixed{path.suffix}")
+    words = [*_model_and_data(settings), "--out", shlex.quote(str(out))]
+    return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
+
+
+def _model_and_data(settings: Settings) -> Iterator[str]:
+    """Options that say what to open and what to run it on: those of every command."""
+    load, data = settings.load, settings.data
     yield from _option("--arch", load.arch)
     yield from _option("--arch-args", json.dumps(dict(load.arch_args)) if load.arch_args else None)
     for name in load.allow:
@@ -34,15 +43,21 @@ def _options(settings: Settings) -> Iterator[str]:
         yield from _option("--input-shape", f"{name}={size}" if name else size)
     samples = "all" if data.samples is None else str(data.samples)
     yield from _option("--samples", samples, str(DataSettings.samples))
-    yield from _option("--batch-size", str(data.batch_size), str(DataSettings.batch_size))
     yield from _option("--seed", str(data.seed), str(DataSettings.seed))
+    yield from _option("--loss", settings.probe.loss, ProbeSettings.loss)
+    yield from _option("--device", settings.probe.device, ProbeSettings.device)
+
+
+def _options(settings: Settings) -> Iterator[str]:
+    """Those that are not at their defaults, and change what is examined."""
+    data, probe = settings.data, settings.probe
+    yield from _model_and_data(settings)
+    yield from _option("--batch-size", str(data.batch_size), str(DataSettings.batch_size))
     for name in probe.outputs:
         yield from _option("--output", name)
-    yield from _option("--loss", probe.loss, ProbeSettings.loss)
     yield from _option("--draws", str(probe.draws), str(ProbeSettings.draws))
     yield from _option("--trial", str(probe.trial), "0")
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
-    yield from _option("--device", probe.device, ProbeSettings.device)
     for text in settings.limits:
         yield from _option("--limit", text)
 

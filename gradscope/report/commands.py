@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
-from gradscope.commandline import command_for
+from gradscope.commandline import command_for, fix_command
 from gradscope.config import DataSettings, LoadSettings, Settings
 from gradscope.diagnosis import Inspection, Verdict
 from gradscope.findings import Severity
@@ -45,9 +45,12 @@ def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
     if grave:
         why = "what this means and how sure it is"
         found.append((f"gradscope rule {grave[0].code}", why))
-    m = inspection.measurements
-    unsure = inspection.diagnosis.verdict in (Verdict.WARNING, Verdict.UNHEALTHY)
-    if unsure and m.trial is None and m.skill is not None and grave:
+    m, verdict = inspection.measurements, inspection.diagnosis.verdict
+    if m.skill is None or "export" in m.model.format:
+        return found
+    if verdict is Verdict.UNHEALTHY and not settings.probe.outputs:
+        found.append((fix_command(settings), "repairs a copy, trains it and proves it is better"))
+    if verdict is Verdict.WARNING and m.trial is None:
         tried = replace(settings, probe=replace(settings.probe, trial=400))
         found.append((command_for(tried), "trains copies, as it is and repaired: does it matter?"))
     return found
