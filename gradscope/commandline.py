@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
-from pathlib import PurePath
 
 from gradscope.config import DataSettings, ProbeSettings, Settings
 
@@ -17,9 +17,8 @@ def command_for(settings: Settings) -> str:
 
 def fix_command(settings: Settings) -> str:
     """The command that repairs the model, beside it under another name."""
-    path = PurePath(settings.model)
-    out = path.with_name(f"{path.stem}-fixed{path.suffix}")
-    words = [*_model_and_data(settings), "--out", shlex.quote(str(out))]
+    stem, suffix = os.path.splitext(settings.model)
+    words = [*_model_and_data(settings), "--out", shlex.quote(f"{stem}-fixed{suffix}")]
     return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
 
 

@@ -46,7 +46,7 @@ def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
         why = "what this means and how sure it is"
         found.append((f"gradscope rule {grave[0].code}", why))
     m, verdict = inspection.measurements, inspection.diagnosis.verdict
-    if m.skill is None or "export" in m.model.format:
+    if m.skill is None:
         return found
     if verdict is Verdict.UNHEALTHY and not settings.probe.outputs:
         found.append((fix_command(settings), "repairs a copy, trains it and proves it is better"))
