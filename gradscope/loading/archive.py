@@ -2,21 +2,27 @@
 
 Two readers of one zip file can see different things in it (records twice, other names in the local
 headers, a second directory). So torch is never given the file: what was read and checked here is
-written to a new archive in memory, and that is what torch opens.
+written to a new archive, and that is what torch opens.
 """
 
 from __future__ import annotations
 
+import errno
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
 
 from gradscope.errors import LoadError, UntrustedError
 
 MAX_TEXT = 256 << 20
+_IN_MEMORY = 32 << 20
+_LARGE = 1 << 31
 _MAX_RECORDS = 200_000
 _RATIO = 1100  # deflate cannot do better than about 1030 to 1
 _AGAIN = "Save or copy the file again."
@@ -57,16 +63,39 @@ class Archive:
             raise LoadError(f"record '{name}' is broken", where=str(self._file), hint=_AGAIN)
         return data
 
-    def rewritten(self, changed: Mapping[str, bytes], copied: Iterator[str]) -> BytesIO:
-        """A new archive of some records as they are, and some in another form."""
-        stream = BytesIO()
+    def rewritten(self, changed: Mapping[str, bytes], copied: Iterator[str]) -> IO[bytes]:
+        """A new archive of some records as they are, and some in another form.
+
+        Returns:
+            in memory if it is small; else a temporary file, deleted when it is closed.
+        """
+        names = list(copied)
+        size = sum(self.sizes[n] for n in names)
+        stream: IO[bytes] = BytesIO()
+        if size > _IN_MEMORY:
+            stream = NamedTemporaryFile()  # noqa: SIM115  (whoever gets it closes it)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as target:
             for name, data in changed.items():
                 target.writestr(f"model/{name}", data)
-            for name in copied:
-                target.writestr(f"model/{name}", self.read(name, most=1 << 62))
+            for name in names:
+                self._copy(name, target)
+        stream.flush()
         stream.seek(0)
         return stream
+
+    def _copy(self, name: str, target: zipfile.ZipFile) -> None:
+        entry = self._entries[name]
+        large = entry.file_size >= _LARGE
+        with (
+            self._archive.open(entry) as source,
+            target.open(f"model/{name}", "w", force_zip64=large) as copy,
+        ):
+            shutil.copyfileobj(source, copy, 1 << 20)
+
+
+def for_torch(stream: IO[bytes]) -> Any:
+    """What torch opens: the stream, or the name of its file, which it reads without a copy."""
+    return stream if isinstance(stream, BytesIO) else stream.name
 
 
 @contextmanager
@@ -81,6 +110,9 @@ def opened(file: Path) -> Iterator[Archive]:
         with zipfile.ZipFile(file) as archive:
             yield Archive(file, archive)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            what, hint = "there is no room for a temporary copy", "Set TMPDIR to a larger disk."
+            raise LoadError(what, where=str(file), hint=hint) from error
         what = f"is broken or truncated ({error})"
         raise LoadError(what, where=str(file), hint=_AGAIN) from error
     except (RuntimeError, ValueError, UnicodeError) as error:
@@ -97,7 +129,9 @@ def _checked(file: Path, entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
     roots: set[str] = set()
     total, size = 0, file.stat().st_size
     for entry in entries:
-        root, _, name = entry.filename.partition("/")
+        root, below, name = entry.filename.partition("/")
+        if not below:  # the form of PyTorch 2.7 and earlier
+            root, name = "", entry.filename
         roots.add(root)
         _check_name(file, entry.filename)
         if entry.flag_bits & 1:

@@ -8,7 +8,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from gradscope.config import LoadSettings
 from gradscope.errors import LoadError
 from gradscope.fusion import switched_off_fusion
 from gradscope.loading import export_scan
+from gradscope.loading.archive import for_torch
 from gradscope.loading.checkpoint import some
 from gradscope.loading.export_control import unfold
 from gradscope.loading.export_scan import Checked
@@ -52,7 +52,8 @@ def load_exported(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
         _unfuse(module)
         return LoadedModel(path, _KIND, module, notes=("opened without a check",))
     checked = export_scan.check(file, on_cpu=not torch.cuda.is_available())
-    module = _load(file, checked.stream)
+    with checked.stream as stream:
+        module = _load(file, for_torch(stream))
     tie(module)
     unfold(module)
     for name, child in module.named_modules():
@@ -73,7 +74,7 @@ def load_exported(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     )
 
 
-def _load(file: Path, source: BytesIO | Path) -> torch.nn.Module:
+def _load(file: Path, source: Any) -> torch.nn.Module:
     from torch.export.pt2_archive._package import load_pt2
 
     try:

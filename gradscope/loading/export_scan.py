@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.archive import Archive, opened
@@ -33,7 +32,7 @@ class Checked:
         program: what was noted on the way.
     """
 
-    stream: BytesIO
+    stream: IO[bytes]
     value: dict[str, Any]
     program: Program
 

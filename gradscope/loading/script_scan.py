@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.archive import MAX_TEXT, Archive, opened
@@ -39,7 +39,7 @@ class Checked:
         trains: whether it runs dropout or batch norm in train mode, come what may.
     """
 
-    stream: BytesIO | None
+    stream: IO[bytes] | None
     traced: bool
     assigned: frozenset[str]
     calls: frozenset[str]

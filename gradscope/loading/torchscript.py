@@ -12,6 +12,7 @@ from torch.jit._script import RecursiveScriptModule
 from gradscope.config import LoadSettings
 from gradscope.errors import LoadError
 from gradscope.loading import script_scan
+from gradscope.loading.archive import for_torch
 from gradscope.loading.checkpoint import some
 from gradscope.loading.script_frozen import Frozen
 from gradscope.loading.script_module import inputs_of, prepare, unoptimised
@@ -39,7 +40,9 @@ def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
         checked = Checked(None, False, frozenset(), frozenset({"lstm"}), frozenset(), False)
     else:
         checked = script_scan.check(file, on_cpu=not torch.cuda.is_available())
-        module = _load(file, checked.stream)
+        assert checked.stream is not None
+        with checked.stream as stream:
+            module = _load(file, for_torch(stream))
     if not isinstance(module, RecursiveScriptModule):
         raise LoadError("holds a function, not a module", where=path)
     if not module._c._has_method("forward"):

@@ -241,6 +241,22 @@ def test_unusual_programs_run(core: bool, tmp_path: Path):
     assert [s.kind for s in found.sites] == ["tanh"]
 
 
+def test_large_files_are_copied_to_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("gradscope.loading.archive._IN_MEMORY", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    module, x = eager("mlp")
+    script = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.script(module), script)
+    for path in (script, saved(exported(module, x[:4]), tmp_path)):
+        loaded = load(path)
+        assert loaded.module is not None
+        assert torch.allclose(loaded.module(x), module(x), atol=1e-6)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 def mutate(value: Any, draw: random.Random) -> Any:
     """JSON with one thing changed somewhere."""
     odd = [None, -1, 10**30, "x", "__import__('os')", [], {}, True, 0.5]
