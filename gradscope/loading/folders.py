@@ -13,6 +13,7 @@ from gradscope.loading.dataset_folder import is_dataset, open_dataset
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.joined import Beside, Joined
 from gradscope.loading.numpy_files import open_npy, open_npz
+from gradscope.loading.onnx import open_test_data
 from gradscope.loading.rows import Source
 from gradscope.loading.tensor_files import open_safetensors
 
@@ -22,7 +23,10 @@ _SHARDS: dict[FileKind, Callable[[Path], Source]] = {
     FileKind.SAFETENSORS: open_safetensors,
 }
 
-_HINT = "gradscope reads folders of .npz, .npy or .safetensors shards, and saved datasets."
+_HINT = (
+    "gradscope reads folders of .npz, .npy or .safetensors shards, saved datasets and "
+    "ONNX's test_data_set_N."
+)
 
 # A number at the end, and what stands before it: x_00012, part-3-of-8, 7.
 _NUMBERED = re.compile(r"(?P<name>.*?)[-_. ]*(\d+([-_]of[-_]\d+)?)?", re.DOTALL)
@@ -36,6 +40,8 @@ def open_folder(folder: Path, settings: DataSettings) -> Source:
     """
     if is_dataset(folder):
         return open_dataset(folder, settings)
+    if any(folder.glob("input_*.pb")) or any(folder.glob("test_data_set_*/input_*.pb")):
+        return open_test_data(folder)
     files, kind, left = _files(folder)
     notes = [f"{left} other files in the folder were left out"] if left else []
     open_one = _SHARDS[kind]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from gradscope.loading.rows import Source
     from gradscope.model import LoadedModel
 
 
@@ -35,3 +36,14 @@ def save_onnx(original: Path, target: Path, changed: Mapping[str, torch.Tensor])
     from gradscope.loading.onnx.saving import save_onnx as save
 
     save(original, target, changed)
+
+
+def open_test_data(folder: Path) -> Source:
+    """Samples in ONNX's own form, ``test_data_set_N/input_K.pb``.
+
+    Raises:
+        DataError: broken, or of inputs that cannot be joined.
+    """
+    from gradscope.loading.onnx.data_sets import open_data_sets
+
+    return open_data_sets(folder)

@@ -39,6 +39,7 @@ def _halved(bracket: tuple[Any, ...]) -> list[tuple[Any, ...]]:
 
 _PATTERNS: list[tuple[tuple[Any, ...], str, Mapping[str, Any]]] = [
     (("Mul", X, ("Sigmoid", X)), "Swish", {}),
+    (("Mul", X, ("Sigmoid", ("Mul", X, 1.0))), "Swish", {}),  # Paddle's, of slope 1
     (("Mul", X, ("Tanh", ("Softplus", X))), "Mish", {}),
     (("Div", ("Mul", X, _CLIPPED), 6.0), "HardSwish", {}),
     (("Mul", X, ("Div", _CLIPPED, 6.0)), "HardSwish", {}),
