@@ -64,6 +64,8 @@ def _cut_notes(
     seen: _Seen, stream: Stream, settings: DataSettings, exact: int | None
 ) -> Iterator[str]:
     """How many samples there were, where these are not all."""
+    if settings.samples is not None and seen.read >= settings.samples:
+        yield f"the first {seen.read} samples that it yields, in its own proportions of labels"
     if settings.samples is None and seen.read >= UNENDING and not stream.ends:
         yield (f"it was stopped after {UNENDING} samples, since it does not tell its length; "
                "--samples sets another number")  # fmt: skip

@@ -169,6 +169,7 @@ def test_samples_cut(name, samples, code):
     sample = opened(code, name, linear(), samples=samples)
     total = samples if name in ("forever", "endless", "noise") else min(samples, 10)
     assert sample.samples == total
+    assert any(f"the first {samples} samples" in n for n in sample.notes) == (samples == total)
     assert sum(b.size for b in sample.batches()) == total
     assert sum(b.size for b in sample.batches()) == total
 
