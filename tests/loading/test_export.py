@@ -254,7 +254,8 @@ def test_large_files_are_copied_to_a_temporary_file(
         loaded = load(path)
         assert loaded.module is not None
         assert torch.allclose(loaded.module(x), module(x), atol=1e-6)
-    assert not list((tmp_path / "temporary").iterdir())
+    left = [p for p in (tmp_path / "temporary").rglob("*") if p.is_file()]
+    assert not left  # torch makes an empty folder of its own
 
 
 def mutate(value: Any, draw: random.Random) -> Any:
