@@ -26,6 +26,7 @@ from gradscope.cli.options import (
 from gradscope.cli.output import canvas, emit, quiet
 from gradscope.config import DataSettings, FixSettings, LoadSettings, ProbeSettings, Settings
 from gradscope.errors import OptionError
+from gradscope.settings_file import find_settings
 
 _MODEL, _DATA, _REPAIR, _TRAIN, _REPORT = "Model", "Data", "Repair", "Fine-tuning", "Report"
 
@@ -210,6 +211,7 @@ def fix(
     if lr is not None and not 0 < lr < 1e3:
         raise OptionError(f"{lr} is no learning rate", where="--lr", hint="For example: 1e-3.")
     check_data_options(data, label_column, standardise)
+    file = find_settings()
     settings = Settings(
         model=model,
         load=LoadSettings(
@@ -229,6 +231,8 @@ def fix(
             standardise=standardise,
         ),
         probe=ProbeSettings(loss=parse_loss(loss), device=device),
+        rules=file.rules,
+        rules_from=file.path,
     )
     kind = regularize.value
     repair = FixSettings(

@@ -94,11 +94,17 @@ def is_nonfinite(measured: Measurements) -> bool:
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     leaves = (t for t in tree_leaves(value) if isinstance(t, torch.Tensor))
-    return [t for t in leaves if t.is_floating_point() and t.layout is torch.strided]
+    return [t for t in leaves if t.is_floating_point() and _readable(t)]
+
+
+def _readable(tensor: torch.Tensor) -> bool:
+    plain = tensor.layout is torch.strided and not tensor.is_nested
+    return plain and tensor.device.type != "meta"
 
 
 def _finite(tensor: torch.Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()  # no isfinite for float8
+    return bool(torch.isfinite(wide).all())
 
 
 def _address(tensor: torch.Tensor) -> int:

@@ -128,7 +128,9 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for value in tree_leaves((args, kwargs)):
-            if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+            if not isinstance(value, torch.Tensor) or value.is_nested:
+                continue
+            if value.layout is torch.strided:
                 self.storages.add(value.untyped_storage().data_ptr())
 
     def _step_softsign(self, packet: Any, args: tuple[Any, ...], result: Any) -> None:

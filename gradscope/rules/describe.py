@@ -107,7 +107,7 @@ def as_dict(rule: Rule, limits: Mapping[str, float]) -> dict[str, Any]:
 
 def _severity(rule: Rule) -> str:
     if not rule.eased:
-        return "The severity is the same whatever labelled data show."
+        return "The severity stands as the rule gives it."
     return (
         "One step milder (error, warning, information) where labelled data show that the model "
         "works, and on a made-up input."
