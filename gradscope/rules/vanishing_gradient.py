@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from gradscope.attribution import attenuation_causes, is_scored, lone_layer
+from gradscope.attribution import attenuation_causes, is_scored, lone_layer, saturation_cause
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import LedgerEntry, Measurements
+from gradscope.measurements import LedgerEntry, Measurements, Role, Site, State
 from gradscope.rules.base import Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, poor_skill, site
 
@@ -39,7 +39,7 @@ class VanishingGradient(Rule):
     }
     causes = (
         Cause.DEPTH_GAIN, Cause.SMALL_WEIGHTS, Cause.FLAT_SLOPE, Cause.DEPTH_DERIVATIVE,
-        Cause.LARGE_PARAMETERS, Cause.LARGE_INPUTS,
+        Cause.LARGE_PARAMETERS, Cause.LARGE_INPUTS, Cause.DEAD_UNITS,
     )  # fmt: skip
     remedy = Remedy(
         "Start again with Xavier or orthogonal weights (He for ReLU), a normalisation layer or "
@@ -49,6 +49,15 @@ class VanishingGradient(Rule):
     eased = True
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
+        gone = _without_any(measured)
+        if gone is not None:
+            limit = self.limit("total")
+            severity = Severity.ERROR if is_scored(measured) else Severity.WARNING
+            message = f"no gradient at all arrives here, of any sample (limit {limit:.1f} decades)"
+            yield self.finding(
+                severity, gone.id, message, threshold=limit,
+                cause=_cause_of_nothing(measured, gone), hinges=True,
+            )  # fmt: skip
         for head in measured.heads:
             g = head.ledger.gain
             error, warning = self.limit("total"), self.limit("warning")
@@ -77,7 +86,9 @@ class VanishingGradient(Rule):
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
         lost = replace(_ENTRY, weight=-4.8, gain=-4.9)
+        silent = site("0/tanh", gradient_state=State.ZERO, saturated_fraction=1.0)
         return (
+            measured(silent, total=None, skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8, skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8),
             measured(site("0/tanh"), total=-2.3),
@@ -89,6 +100,21 @@ class VanishingGradient(Rule):
                 skill=poor_skill(),
             ),
         )
+
+
+def _without_any(measured: Measurements) -> Site | None:
+    """The first hidden activation, if its gradient is exactly 0 and the ledger has none either."""
+    first = next((s for s in measured.sites if s.role is Role.HIDDEN), None)
+    if first is None or not measured.heads or measured.heads[0].input_gain is not None:
+        return None
+    return first if first.gradient_state is State.ZERO else None
+
+
+def _cause_of_nothing(measured: Measurements, first: Site) -> Cause:
+    """Saturation to the last bit, else dead units."""
+    if first.saturated_fraction is None:
+        return Cause.DEAD_UNITS
+    return saturation_cause(measured, first) or Cause.DEPTH_DERIVATIVE
 
 
 _ENTRY = LedgerEntry("0/tanh", "0/tanh", "tanh", -0.1, -0.1, 0.0, 0.0, -0.1, -0.1)
