@@ -17,10 +17,12 @@ from gradscope.model import Batch
 from gradscope.probe.activations import Kind
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
 from gradscope.probe.heads import HeadRoot
+from gradscope.probe.inputs import tensors_of
 from gradscope.probe.layout import BatchLayout, from_support, guess
 from gradscope.probe.subject import Subject, models_code
 from gradscope.probe.tap import Plan
 
+SCATTERED = "have no fixed place inside the model, where their values choose the rows"
 _SAMPLES = 3
 _PICK = 1
 
@@ -36,6 +38,8 @@ class Axes:
         nodes: (site id, call) -> layout of its gradient.
         plans: per activation in execution order: kind and how to read it.
         structure: of the small pass, reused by the large ones.
+        shapes: of one sample's inputs, in the small pass.
+        known: ids of the sites that the small pass met.
         single: a pass yields a single number (a loss): then there is but one cotangent, 1.
     """
 
@@ -44,6 +48,8 @@ class Axes:
     sites: Mapping[str, BatchLayout]
     plans: tuple[tuple[str, Plan], ...]
     structure: Structure
+    shapes: tuple[tuple[int, ...], ...] = ()
+    known: frozenset[str] = frozenset()
     single: bool = False
 
     def plan_of(self, samples: int) -> Callable[[int, Kind, tuple[int, ...]], Plan]:
@@ -88,7 +94,14 @@ def calibrate(
         (r.kind.name, by_record.get(i, Plan(guess(r.shape, n)))) for i, r in enumerate(run.records)
     )
     single = (coupled or samples == 1) and all(h.tensor.numel() == 1 for h in run.heads)
-    return Axes(coupled, tuple(heads), by_site, plans, run.structure, single), run
+    known = frozenset(site.id for site in run.sites)
+    shapes = shapes_of(batch)
+    return Axes(coupled, tuple(heads), by_site, plans, run.structure, shapes, known, single), run
+
+
+def shapes_of(batch: Batch) -> tuple[tuple[int, ...], ...]:
+    """Shapes of one sample's inputs."""
+    return tuple(tuple(t.shape[1:]) for t in tensors_of(batch))
 
 
 def _first(batch: Batch, count: int) -> Batch:
@@ -224,7 +237,7 @@ def _coupling(run: ForwardPass, *, alone: bool, scattered: bool) -> str | None:
     if alone and not scattered:
         return None
     if alone:
-        return "have no fixed place inside the model, where their values choose the rows"
+        return SCATTERED
     batch = any("BatchNorm" in n for n in names)
     return f"are coupled by {'batch statistics' if batch else 'operations of the model'}"
 

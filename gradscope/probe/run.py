@@ -26,6 +26,7 @@ from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.inputs import compute as compute_inputs
 from gradscope.probe.kinds import class_name
+from gradscope.probe.places import ScatteredError
 from gradscope.probe.ready import check_ready
 from gradscope.probe.reparam import made_weights, pair_names
 from gradscope.probe.saving import save_gradients
@@ -149,15 +150,15 @@ class _Probed:
             raise ProbeError("the sample has no batch", where=sample.path)
         self.axes, self.first = calibrate(self.subject, first, sample.samples, whole=whole)
         self._check(self.first)
-        progress.start("probing", sample.samples)
         keep = self.settings.save_gradients is not None
-        draws = list(range(self.draws))
-        totals: dict[str, torch.Tensor] = {}
-        for group in [[d] for d in draws] if keep else [draws]:
-            self._sweep(sample, group, progress)
-            if keep:
-                self._keep(totals)
-        progress.finish()
+        try:
+            totals = self._sweeps(sample, progress, keep=keep)
+        except ScatteredError as error:
+            self._forget(error.reason)
+            totals = self._sweeps(sample, progress, keep=keep)
+        if self.axes.coupled:
+            reason = f"samples {self.axes.coupled}: gains are per batch, not per sample"
+            self.skipped.append(Skipped("per-sample statistics", reason))
         scale = self._scale()
         for name, tensor in self.subject.names.tensors.items():
             gradient = totals.get(name) if keep else tensor.grad
@@ -166,7 +167,26 @@ class _Probed:
             self.statistics[name] = gradient_stats(gradient)
             tensor.grad = None
         for mean in self.means.values():
-            mean.mul_(math.sqrt(self.draws) * scale / len(draws))
+            mean.mul_(math.sqrt(self.draws) * scale / self.draws)
+
+    def _sweeps(self, sample: Sample, progress: Progress, *, keep: bool) -> dict[str, torch.Tensor]:
+        """One sweep with all draws; one a draw where each is to be kept, with their total."""
+        progress.start("probing", sample.samples)
+        totals: dict[str, torch.Tensor] = {}
+        draws = list(range(self.draws))
+        for group in [[d] for d in draws] if keep else [draws]:
+            self._sweep(sample, group, progress)
+            if keep:
+                self._keep(totals)
+        progress.finish()
+        return totals
+
+    def _forget(self, reason: str) -> None:
+        """Before it all is measured anew, samples together."""
+        self.axes = replace(self.axes, coupled=reason)
+        self.sums, self.means = Sums(), {}
+        for tensor in self.subject.names.tensors.values():
+            tensor.grad = None
 
     @property
     def draws(self) -> int:
@@ -204,9 +224,6 @@ class _Probed:
         if not run.heads:
             reasons = "; ".join(f"{s.what}: {s.reason}" for s in run.skipped) or "no tensor"
             raise ProbeError(f"no output of the model can receive a gradient ({reasons})")
-        if self.axes.coupled:
-            reason = f"samples {self.axes.coupled}: gains are per batch, not per sample"
-            self.skipped.append(Skipped("per-sample statistics", reason))
         for index, reason in run.lost.items():
             kind = run.records[index].kind.name
             self.skipped.append(Skipped(f"activation {index} ({kind})", reason))

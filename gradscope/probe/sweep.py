@@ -18,6 +18,7 @@ from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.inputs import InputSums, add_batch
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
+from gradscope.probe.places import check_places
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
 from gradscope.probe.stats import ForwardStats, PerSample
@@ -113,7 +114,11 @@ class Sweep:
         self.sums = Sums()
 
     def over(self, sample: Sample, progress: Progress) -> Sums:
-        """All batches."""
+        """All batches.
+
+        Raises:
+            ScatteredError: samples do not lie where they were found to lie.
+        """
         for batch in sample.batches():
             self.batch(batch)
             progress.advance(batch.size)
@@ -129,6 +134,8 @@ class Sweep:
             known=self._structure,
         )
         self._structure = run.structure
+        if not self._axes.coupled:
+            check_places(run, self._axes, batch)
         sums = self.sums
         sums.shapes = sums.shapes or [tuple(head.shape) for head in run.heads]
         sums.samples += batch.size
