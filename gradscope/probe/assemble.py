@@ -13,6 +13,7 @@ from gradscope.measurements import (
     GradientStats,
     Head,
     Layer,
+    Ledger,
     Parameter,
     Role,
     Site,
@@ -145,15 +146,16 @@ def heads(
             what = f"{nonfinite} samples x draws of the ledger of {head.name}"
             skipped.append(Skipped(what, "the gradient is not finite there"))
         if ledger.total is None:
-            skipped.append(
-                Skipped(f"total of {head.name}", _why_no_total(len(ledger.entries), sums))
-            )
+            skipped.append(Skipped(f"total of {head.name}", _why_no_total(ledger, sums)))
         gain = _input_gain(sums.traces[i])
         found.append(Head(head.name, sums.shapes[i], layouts[i], head.entered_before, gain, ledger))
     return tuple(found), tuple(skipped)
 
 
-def _why_no_total(entries: int, sums: Sums) -> str:
+def _why_no_total(ledger: Ledger, sums: Sums) -> str:
+    entries = len(ledger.entries)
+    if ledger.samples:
+        return "at the first hidden activation every gradient is 0: too small for its type"
     if entries >= 2:
         return "no sample has a finite, non-zero gradient at the last hidden activation"
     hidden = [s for s in sums.sites.values() if s.info.role in (Role.HIDDEN, Role.PART)]

@@ -502,6 +502,20 @@ def test_nan_weights_do_not_pass_for_coupled_samples():
     assert {p.gradient.state for p in found.parameters} == {State.NONFINITE, State.VALUE}
 
 
+def test_a_gradient_that_is_too_small_for_its_type():
+    """300 layers: 0 in float32, a number in float64."""
+    torch.manual_seed(0)
+    layers = [m for _ in range(300) for m in (nn.Linear(5, 5), nn.Tanh())]
+    net = nn.Sequential(*layers, nn.Linear(5, 3))
+    found = measured(net, data(5).float())
+    reason = {s.what: s.reason for s in found.skipped}["total of output"]
+    assert "too small" in reason
+    assert found.heads[0].ledger.total is None
+    assert found.sites[0].gradient_state is State.ZERO
+    exact = measured(net.double(), data(5))
+    assert exact.heads[0].ledger.total < -60
+
+
 # --- types of low precision ----------------------------------------------------------------------
 
 LOW = {
