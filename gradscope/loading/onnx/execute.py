@@ -142,7 +142,8 @@ def _run(step: _Step, scope: Scope) -> None:
         if same:
             _store(step, scope, results)
             return
-    arguments = (step.call, scope, *values) if step.operator.scoped else (step.call, *values)
+    together = _on_one_device(values)
+    arguments = (step.call, scope, *together) if step.operator.scoped else (step.call, *together)
     try:
         result = step.operator.run(*arguments)
     except (NodeError, MemoryError, torch.OutOfMemoryError):
@@ -157,6 +158,15 @@ def _run(step: _Step, scope: Scope) -> None:
         kept: Any = tuple(values[0].shape) if node.op == "Shape" else values
         step.last = (kept, results)
     _store(step, scope, results)
+
+
+def _on_one_device(values: list[Any]) -> list[Any]:
+    """Shapes and indices are made on the CPU, and follow the data where they meet them."""
+    devices = {v.device for v in values if isinstance(v, torch.Tensor)}
+    if len(devices) < 2:
+        return values
+    there = next(d for d in devices if d.type != "cpu")
+    return [v.to(there) if isinstance(v, torch.Tensor) else v for v in values]
 
 
 def _store(step: _Step, scope: Scope, results: tuple[Any, ...]) -> None:

@@ -73,7 +73,7 @@ class ParityGate:
         self, session: Session, batch: Batch, size: int, *, required: bool
     ) -> Difference | None:
         """None if this size does not fit the model."""
-        args, kwargs = _resized(batch, size)
+        args, kwargs = _resized(batch, size, self._module.shared)
         inputs = self._module.bound(args, kwargs)
         try:
             wanted = session.run(inputs)
@@ -106,7 +106,9 @@ def _sizes(first: int) -> Iterator[int]:
     yield 2 if first == 1 else max(first // 2, 1)
 
 
-def _resized(batch: Batch, size: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _resized(
+    batch: Batch, size: int, shared: frozenset[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The first samples, or the only one several times."""
 
     def cut(value: Any) -> Any:
@@ -118,7 +120,8 @@ def _resized(batch: Batch, size: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
             return value.repeat(-(-size // batch.size), *[1] * (value.dim() - 1))[:size]
         return value[:size]
 
-    return tree_map(cut, batch.args), tree_map(cut, dict(batch.kwargs))
+    kwargs = {k: v if k in shared else tree_map(cut, v) for k, v in batch.kwargs.items()}
+    return tree_map(cut, batch.args), kwargs
 
 
 def difference(got: Any, wanted: Any) -> Difference:
