@@ -38,7 +38,7 @@ def _elements(weight: torch.Tensor) -> list[Outlier]:
     for at in top:
         index = [int(i) for i in torch.unravel_index(torch.tensor(at), weight.shape)]
         value = float(flat[at])
-        found.append(Outlier(str(index), value, abs(value) / typical))
+        found.append(Outlier(str(index).replace(" ", ""), value, abs(value) / typical))
     return found
 
 
@@ -50,6 +50,6 @@ def _units(weight: torch.Tensor) -> list[Outlier]:
     typical = float(rms.median())
     if typical == 0:
         return []
-    rest = ", :" * (weight.dim() - 1)
+    rest = ",:" * (weight.dim() - 1)
     top = torch.topk(rms, min(_KEPT, len(rms))).indices.tolist()
     return [Outlier(f"[{i}{rest}]", float(rms[i]), float(rms[i]) / typical) for i in top]

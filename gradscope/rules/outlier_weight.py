@@ -57,13 +57,13 @@ class OutlierWeight(Rule):
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
-        usual = weight(outliers=(Outlier("[1, 2]", 1.1, 4.0), Outlier("[1, :]", 0.5, 1.4)))
+        usual = weight(outliers=(Outlier("[1,2]", 1.1, 4.0), Outlier("[1,:]", 0.5, 1.4)))
         return (measured(site("0/tanh"), parameters=(parameter("0.weight", weight=usual),)),)
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
-        single = weight(outliers=(Outlier("[3, 2]", 40.0, 150.0),))
-        row = weight(outliers=(Outlier("[3, :]", 30.0, 60.0), Outlier("[3, 0]", 40.0, 70.0)))
+        single = weight(outliers=(Outlier("[3,2]", 40.0, 150.0),))
+        row = weight(outliers=(Outlier("[3,:]", 30.0, 60.0), Outlier("[3,0]", 40.0, 70.0)))
         stuck = site("0/tanh", units=Units(8, (0.0,) * 8, 1, None, (3,)))
         return (
             measured(site("0/tanh"), parameters=(parameter("0.weight", weight=single),)),
@@ -76,13 +76,20 @@ def _unit(outlier: Outlier) -> int:
 
 
 def _covered(parameter: Parameter, outlier: Outlier, limit: float) -> bool:
-    """An element of a unit that is named as a whole."""
+    """Named by another finding already: an element of a unit that is large as a whole, or a unit
+    that only one of its elements makes large."""
+    same = [o for o in parameter.weight.outliers if _unit(o) == _unit(outlier)]
+    units = [o for o in same if o.place.endswith(":]") and o.score > limit]
+    alone = any(_is_most_of(parameter, o, u) for u in units for o in same if o is not u)
     if outlier.place.endswith(":]"):
-        return False
-    return any(
-        o.place.endswith(":]") and o.score > limit and _unit(o) == _unit(outlier)
-        for o in parameter.weight.outliers
-    )
+        return alone
+    return bool(units) and not alone
+
+
+def _is_most_of(parameter: Parameter, element: Outlier, unit: Outlier) -> bool:
+    """Whether an element has more than half of its unit's sum of squares."""
+    size = parameter.numel / max(parameter.shape[0], 1)
+    return element.value**2 > 0.5 * unit.value**2 * size
 
 
 def _saturated_units(measured: Measurements) -> dict[str, set[int]]:
