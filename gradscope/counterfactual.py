@@ -20,12 +20,20 @@ LEARNS = 0.1
 """Share of what is above chance that a copy must reach to have learned anything."""
 
 
+FAR = 0.5
+"""Gain beyond which an untreated copy that still climbs has lost all the same."""
+
+LATE = 0.6
+"""Share of the steps after which a copy that still gains :data:`CLEAR` is climbing."""
+
+
 class Outcome(StrEnum):
     """Of a trial."""
 
     REPAIRED_WINS = "the repaired copy wins"
     UNTREATED_HOLDS = "a repair gains nothing"
     NEITHER_LEARNS = "neither copy learns"
+    STILL_LEARNING = "the untreated copy still gains"
     UNCLEAR = "too close to call"
 
 
@@ -38,10 +46,21 @@ def outcome(trial: Trial) -> Outcome:
     if max(best(trial), _above_chance(trial, trial.repaired.last)) < LEARNS:
         return Outcome.NEITHER_LEARNS
     if trial.gain - ERRORS * trial.error > CLEAR:
-        return Outcome.REPAIRED_WINS
+        # A repaired copy is ahead of a healthy one that has only just begun, too.
+        ahead_only = is_climbing(trial) and trial.gain < FAR
+        return Outcome.STILL_LEARNING if ahead_only else Outcome.REPAIRED_WINS
     if trial.gain - ERRORS * trial.error > 0 and trial.gain > CLEAR:
         return Outcome.UNCLEAR
     return Outcome.UNTREATED_HOLDS
+
+
+def is_climbing(trial: Trial) -> bool:
+    """Whether the untreated copy was still gaining when the trial ended."""
+    arm = trial.untreated
+    late = [i for i, step in enumerate(arm.steps) if step >= LATE * trial.steps]
+    if not late or arm.score[late[0]] is None or arm.last is None:
+        return False
+    return _above_chance(trial, arm.last) - _above_chance(trial, arm.score[late[0]]) > CLEAR
 
 
 def best(trial: Trial) -> float:

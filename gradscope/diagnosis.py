@@ -101,6 +101,10 @@ def _judge_trial(judged: Diagnosis, trial: Trial) -> Diagnosis:
         summary = f"Neither a repaired nor an untreated copy learns: {scores} {after}."
         longer = f"--trial {4 * trial.steps}"
         return replace(judged, verdict=Verdict.UNDETERMINED, summary=summary, settle=longer)
+    if found is Outcome.STILL_LEARNING:
+        # Being behind while it gains says nothing yet: what the numbers say stands.
+        summary = f"{judged.summary} It still gained when the trial ended: {scores} {after}."
+        return replace(judged, summary=summary, settle=f"--trial {4 * trial.steps}")
     return judged
 
 
