@@ -80,10 +80,11 @@ def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagn
     judged = _judge(m, findings)
     if m.trial is None or m.sample.synthetic or Cause.NONFINITE in judged.causes:
         return judged
-    return _judge_trial(judged, m.trial)
+    causes = judged.causes or causes_of(m, [f for f in findings if f.hinges or f.severity.rank])
+    return _judge_trial(judged, m.trial, causes)
 
 
-def _judge_trial(judged: Diagnosis, trial: Trial) -> Diagnosis:
+def _judge_trial(judged: Diagnosis, trial: Trial, causes: tuple[Cause, ...]) -> Diagnosis:
     """An experiment outweighs what the numbers let expect; the causes are still theirs."""
     found = outcome(trial)
     after = f"after {trial.steps} steps on copies"
@@ -93,10 +94,16 @@ def _judge_trial(judged: Diagnosis, trial: Trial) -> Diagnosis:
     )
     if found is Outcome.REPAIRED_WINS:
         summary = f"It does not learn what it could: {scores} {after}."
-        return replace(judged, verdict=Verdict.UNHEALTHY, summary=summary, settle=None)
+        return replace(
+            judged, verdict=Verdict.UNHEALTHY, summary=summary, causes=causes, settle=None,
+            otherwise=(f"healthy if the repaired copy's gain were within {CLEAR}",),
+        )  # fmt: skip
     if found is Outcome.UNTREATED_HOLDS:
         summary = f"It learns as well as a repaired copy: {scores} {after}."
-        return replace(judged, verdict=Verdict.HEALTHY, summary=summary, causes=(), settle=None)
+        return replace(
+            judged, verdict=Verdict.HEALTHY, summary=summary, causes=(), settle=None, advice=None,
+            otherwise=(f"unhealthy if the repaired copy's gain were clearly above {CLEAR}",),
+        )  # fmt: skip
     if found is Outcome.NEITHER_LEARNS:
         summary = f"Neither a repaired nor an untreated copy learns: {scores} {after}."
         longer = f"--trial {4 * trial.steps}"
