@@ -30,11 +30,13 @@ from torch import nn
 
 from gradscope.model import Batch, Sample
 from gradscope.probe import assemble
-from gradscope.probe.calibrate import calibrate
-from gradscope.probe.forward import Names
+from gradscope.probe.calibrate import Axes, calibrate
+from gradscope.probe.forward import ForwardPass
+from gradscope.probe.subject import Subject
 from gradscope.probe.sweep import Sweep
 from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Silent
+from gradscope.snapshot import Snapshot
 
 DRAWS = 4
 
@@ -121,15 +123,17 @@ class Probe:
     """The probe with its calibration done, as it runs batch after batch."""
 
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
-        self.model, self.names, self.sample = model, Names.of(model), sample_of(x)
+        self.model, self.sample = model, sample_of(x)
+        self.subject = Subject(model, torch.device("cpu"), Snapshot(model))
+        self.names = self.subject.names
+        self.axes, self.first = self.calibrate()
+
+    def calibrate(self) -> tuple[Axes, ForwardPass]:
         first = next(iter(self.sample.batches()))
-        self.axes, self.first = calibrate(model, first, self.names, torch.device("cpu"))
+        return calibrate(self.subject, first, self.sample.samples, whole=False)
 
     def __call__(self) -> None:
-        sweep = Sweep(
-            self.model, self.names, self.axes, draws=range(DRAWS), seed=0,
-            device=torch.device("cpu"),
-        )  # fmt: skip
+        sweep = Sweep(self.subject, self.axes, draws=range(DRAWS), seed=0)
         sums = sweep.over(self.sample, Silent())
         for p in self.names.tensors.values():
             gradient_stats(p.grad)
@@ -153,12 +157,9 @@ def ratio(case: Case, pairs: int) -> dict[str, float]:
     bare(model, x), probe()
     gc.freeze()  # as the command does: torch's own objects need not be looked through again
     rows = [(timed(lambda: bare(model, x)), timed(probe)) for _ in range(pairs)]
-    first = next(iter(probe.sample.batches()))
-    start = time.perf_counter()
-    calibrate(model, first, probe.names, torch.device("cpu"))
-    calibration = time.perf_counter() - start
+    calibration = timed(probe.calibrate)
     owners = dict(model.named_modules())
-    weights = timed(lambda: assemble.parameters(probe.names, owners, (), {}, None, None))
+    weights = timed(lambda: assemble.parameters(probe.names, owners, (), {}, None, None, {}))
     middle = statistics.median(a for a, _ in rows)
     return {
         "ratio": statistics.median(b / a for a, b in rows),
