@@ -2,7 +2,8 @@
 
 ``gate``: bounded, it multiplies something that also carries data. ``part``: what it multiplies, or
 is added to, is made of its own pre-activation (SiLU, GELU, tanhshrink). ``output``: nothing but
-reshaping and constant scaling follows.
+reshaping and constant scaling follows; or it is bounded and no weight follows, however its values
+are weighed and summed up.
 """
 
 from __future__ import annotations
@@ -46,13 +47,24 @@ def roles_of(
     """Role of every activation node."""
     origins = _origins(graph, activations)
     roots = set(heads)
+    weighed = _weighed(graph)
     roles: dict[int, Role] = {}
     for node in sorted(activations):  # consumers come before what they consume
         if activations[node] is GLU:
             roles[node] = Role.GATE
             continue
-        roles[node] = _role(graph, activations, origins, roots, roles, node)
+        role = _role(graph, activations, origins, roots, roles, node)
+        last = role is Role.HIDDEN and activations[node].squashes and not weighed[node]
+        roles[node] = Role.OUTPUT if last else role
     return roles
+
+
+def _weighed(graph: Graph) -> list[bool]:
+    """Per node, whether a parameter takes part in what is made of it."""
+    found = [False] * len(graph.nodes)
+    for i in range(len(graph.nodes)):  # consumers come before what they consume
+        found[i] = any(found[c] or graph.parameter_inputs(c) for c in graph.consumers[i])
+    return found
 
 
 def _role(

@@ -141,6 +141,30 @@ def test_cotangents_enter_before_a_final_squashing(name):
     assert head.ledger.total == measured(plain, x).heads[0].ledger.total
 
 
+WEIGHTLESS = {
+    "expected value": lambda p: (p * torch.arange(6.0, dtype=p.dtype)).sum(-1) / p.sum(-1),
+    "largest": lambda p: p.amax(-1),
+    "square": lambda p: (p * p).sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+@pytest.mark.parametrize("kind", [torch.sigmoid, torch.tanh])
+def test_a_bounded_activation_that_no_weight_follows_is_an_output(name, kind):
+    """A detector's scores: weighed, summed, picked from, but no longer learned from."""
+
+    class Scores(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            return WEIGHTLESS[name](kind(self.b(torch.tanh(self.a(x)))))
+
+    found = measured(Scores(), torch.randn(9, 6))
+    assert [s.role for s in found.sites] == [Role.HIDDEN, Role.OUTPUT]
+
+
 def test_outputs_of_any_shape_and_those_that_cannot_be_probed():
     class Many(nn.Module):
         def __init__(self) -> None:
