@@ -134,11 +134,16 @@ def _standardising(first: Batch) -> Callable[[Batch], Batch]:
         typical = value.std().clamp_min(1e-12)
         return mean, torch.where(spread > 0.01 * typical, spread, typical)
 
-    scales = [scale(v) for v in first.args]
+    by_place = [scale(v) for v in first.args]
+    by_name = {name: scale(v) for name, v in first.kwargs.items()}
+
+    def scaled(value: Any, by: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+        return value if by is None else (value - by[0]) / by[1]
 
     def prepare(batch: Batch) -> Batch:
-        pairs = zip(batch.args, scales, strict=True)
-        return replace(batch, args=tuple(v if s is None else (v - s[0]) / s[1] for v, s in pairs))
+        args = tuple(scaled(v, by) for v, by in zip(batch.args, by_place, strict=True))
+        kwargs = {name: scaled(v, by_name[name]) for name, v in batch.kwargs.items()}
+        return replace(batch, args=args, kwargs=kwargs)
 
     return prepare
 

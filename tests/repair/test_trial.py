@@ -292,3 +292,32 @@ def test_narrow_and_saturated_but_working():
         optimiser.step()
     found = tried(module, X, Y, steps=400, validation=sample_of(*DATA.val))
     assert outcome(found) is Outcome.UNTREATED_HOLDS
+
+
+class Named(nn.Module):
+    """Its input has the array's name, so it is passed by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chain = build.mlp(3, 32, nn.Tanh)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.chain(x)
+
+
+def test_inputs_passed_by_name_are_standardised_too(tmp_path):
+    torch.manual_seed(0)
+    model = tmp_path / "named.pt"
+    torch.save(Named().state_dict(), model)
+    raw = {"x": (X.numpy() + 1000).astype(np.float32), "y": Y.numpy()}
+    np.savez(tmp_path / "raw.npz", **raw)
+    factory = tmp_path / "arch.py"
+    factory.write_text("from tests.repair.test_trial import Named as factory\n")
+    data = DataSettings(str(tmp_path / "raw.npz"))
+    settings = Settings(
+        str(model), LoadSettings(f"{factory}:factory"), data, ProbeSettings(trial=200)
+    )
+    trial = pipeline.inspect(settings).measurements.trial
+    assert "inputs standardised" in trial.repair
+    assert trial.repaired.last > 0.7
+    assert trial.untreated.last < 0.4
