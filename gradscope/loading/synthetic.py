@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from gradscope.model import Batch, Input, LoadedModel, Sample
 
 SAMPLES = 64
 _LAYERS = 8
+_MOST = 1 << 30  # numbers that are made up
 _TRIED = 2  # samples; with one, an axis of samples cannot be told from none
 
 
@@ -38,6 +40,11 @@ def synthesise(model: LoadedModel, settings: DataSettings) -> Sample:
     if settings.input_shape:
         what = f"the model does not run on an input of the shape given; it takes {maker.wanted}"
         raise OptionError(what, where="--input-shape", hint="Pass real samples with --data.")
+    failed = maker.as_declared()
+    if failed is not None and failed.error is not None:
+        first = str(failed.error).strip().split("\n")[0]
+        what = f"the model does not run on an input made up as it declares it: {first}"
+        raise DataError(what, where=model.path, hint="Pass samples with --data.")
     several = [i.name for i in maker.inputs if i.name]
     shown = " ".join(f"--input-shape {n}=3x224x224" for n in several[:2])
     shape = shown if len(several) > 1 else "--input-shape 3x224x224"
@@ -117,6 +124,13 @@ class _Maker:
         fixed = [shape is not None for shape in kinds]
         found = search(self._starts(kinds), self._run, fixed)
         return found[0] if found is not None else None
+
+    def as_declared(self) -> Trial | None:
+        """What comes of an input of the declared sizes; None if any is open."""
+        shapes = [i.shape for i in self.inputs]
+        if not self.wanted.declared or any(s is None or None in s[1:] for s in shapes):
+            return None
+        return self._run(next(self._starts([None] * len(shapes))))
 
     def _starts(self, given: Sequence[tuple[int, ...] | None]) -> Iterator[State]:
         """First guesses: what is declared or named so, else what the first layers say."""
@@ -200,6 +214,10 @@ _KINDS = {
 
 def _draw(spec: Spec, count: int, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
     shape = (count, *spec.shape)
+    if math.prod(shape) > _MOST:
+        said = "x".join(map(str, spec.shape)) or "single numbers"
+        what = f"{count} samples of {said} at once are too much to be made up"
+        raise DataError(what, hint="Pass samples with --data.")
     if spec.kind == "int":
         integers = torch.randint(0, max(spec.bound, 1), shape, generator=generator)
         return integers if dtype.is_floating_point else integers.to(dtype)

@@ -26,6 +26,7 @@ class Scope(dict[str, Any]):
     Attributes:
         parameters: the model's parameters by key, for subgraphs.
         trace: told every output of every node, if anyone wants to know.
+        steps: of all loops so far, held by the outermost.
     """
 
     def __init__(
@@ -33,6 +34,12 @@ class Scope(dict[str, Any]):
     ) -> None:
         super().__init__()
         self.around, self.parameters, self.trace = around, parameters, trace
+        self.steps: list[int] = around.steps if around is not None else [0]
+
+    def count_step(self) -> int:
+        """One more step of a loop; how many there have been in this run."""
+        self.steps[0] += 1
+        return self.steps[0]
 
     def __missing__(self, name: str) -> Any:
         if self.around is None:

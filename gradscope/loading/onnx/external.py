@@ -11,6 +11,8 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from gradscope.errors import LoadError
 
+_SHOWN = 80  # characters of a place in messages
+
 
 def load_external(model: ModelProto, file: Path) -> None:
     """Reads every external tensor into the model.
@@ -48,6 +50,7 @@ def _load(tensor: TensorProto, folder: Path, where: str) -> None:
     said = {entry.key: entry.value for entry in tensor.external_data}
     location = said.get("location", "")
     path = _inside(folder, location, tensor.name, where)
+    location = location[:_SHOWN]
     try:
         offset, length = int(said.get("offset", 0)), said.get("length")
         size = path.stat().st_size
@@ -72,7 +75,7 @@ def _load(tensor: TensorProto, folder: Path, where: str) -> None:
 def _inside(folder: Path, location: str, name: str, where: str) -> Path:
     """The file, if neither its name nor a link leads out of the folder."""
     outside = LoadError(
-        f"tensor '{name}' lies outside of the model's folder ('{location}')",
+        f"tensor '{name}' lies outside of the model's folder ('{location[:_SHOWN]}')",
         where=where,
         hint="External data must lie beside the model.",
     )
@@ -89,8 +92,8 @@ def _inside(folder: Path, location: str, name: str, where: str) -> Path:
         raise outside from error
     if os.path.commonpath([folder, real]) != str(folder):
         raise outside
-    if not real.is_file():
-        what = f"tensor '{name}' lies in '{location}', which is missing"
+    if not os.path.isfile(real):  # unlike Path's, also false for a name that is too long
+        what = f"tensor '{name}' lies in '{location[:_SHOWN]}', which is missing"
         raise LoadError(what, where=where, hint="Put the file beside the model.")
     return real
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from gradscope.loading.onnx.registry import Call, number, operator
 
 Tensor = torch.Tensor
-_MOST_STEPS = 100_000
+_MOST_STEPS = 100_000  # in one run of a model, those of loops within loops counted each
 
 
 @operator("If", scoped=True)
@@ -32,12 +33,12 @@ def loop(
         ValueError: it does not end.
     """
     body = call.programs["body"]
-    most = _MOST_STEPS + 1 if trips is None else int(number(trips))
+    most = math.inf if trips is None else int(number(trips))
     goes_on = condition is None or bool(number(condition))
     values, collected = list(carried), list[list[Any]]()
     step = 0
     while goes_on and step < most:
-        if step > _MOST_STEPS:
+        if scope.count_step() > _MOST_STEPS:
             raise ValueError(f"runs more than {_MOST_STEPS} times")
         held = torch.tensor(goes_on)
         after, *results = body.run((torch.tensor(step), held, *values), scope)

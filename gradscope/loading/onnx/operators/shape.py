@@ -11,7 +11,7 @@ from torch.nn import functional
 from gradscope.loading.onnx.registry import Call, ints, number_or, operator
 
 Tensor = torch.Tensor
-_MOST = 1 << 31  # elements that one node may make out of nothing
+_MOST = 1 << 30  # elements that one node may make out of nothing
 
 
 def bounded(shape: list[int]) -> list[int]:
