@@ -15,20 +15,27 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
+from gradscope.cli.model_options import (
+    Allow,
+    Arch,
+    ArchArgs,
+    Key,
+    Model,
+    TrustModel,
+    load_settings,
+)
 from gradscope.cli.options import (
     Format,
-    parse_arch,
-    parse_arch_args,
     parse_input_shapes,
     parse_loss,
     parse_samples,
 )
 from gradscope.cli.output import canvas, emit, quiet
-from gradscope.config import DataSettings, FixSettings, LoadSettings, ProbeSettings, Settings
+from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.settings_file import find_settings
 
-_MODEL, _DATA, _REPAIR, _TRAIN, _REPORT = "Model", "Data", "Repair", "Fine-tuning", "Report"
+_DATA, _REPAIR, _TRAIN, _REPORT = "Data", "Repair", "Fine-tuning", "Report"
 
 
 class Regularize(StrEnum):
@@ -56,7 +63,7 @@ measured to be best; a strong one kills small weights, and under Adam it is slow
 
 
 def fix(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The saved model.")],
+    model: Model,
     data: Annotated[
         str | None,
         typer.Option(
@@ -78,42 +85,11 @@ def fix(
     label_column: LabelColumn = None,
     standardise: Standardise = False,
     input_shape: InputShape = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:FACTORY",
-            help="What builds the model of a state_dict. It is run.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    arch_args: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON", help="Keyword arguments for the factory.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Admit module classes beyond torch's own. Repeatable.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Which state_dict of a checkpoint.", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    trust_model: Annotated[
-        bool,
-        typer.Option(
-            "--trust-model",
-            help="Run whatever the file contains. Only for files of your own.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = False,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    allow: Allow = None,
+    key: Key = None,
+    trust_model: TrustModel = False,
     out: Annotated[
         str | None,
         typer.Option(
@@ -214,13 +190,7 @@ def fix(
     file = find_settings()
     settings = Settings(
         model=model,
-        load=LoadSettings(
-            arch=parse_arch(arch),
-            arch_args=parse_arch_args(arch_args),
-            allow=tuple(allow or ()),
-            trust_model=trust_model,
-            key=key,
-        ),
+        load=load_settings(arch, arch_args, allow, trust_model, key),
         data=DataSettings(
             data=data,
             val=val,

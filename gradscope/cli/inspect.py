@@ -13,28 +13,34 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
+from gradscope.cli.model_options import (
+    Allow,
+    Arch,
+    ArchArgs,
+    Key,
+    Model,
+    TrustModel,
+    load_settings,
+)
 from gradscope.cli.options import (
     FailOn,
     Format,
     Mode,
-    parse_arch,
-    parse_arch_args,
     parse_input_shapes,
     parse_loss,
     parse_samples,
 )
 from gradscope.cli.output import canvas, emit, quiet
 from gradscope.cli.status import exit_status
-from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
-from gradscope.errors import OptionError
+from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.files import check_target
 from gradscope.settings_file import find_settings
 
-_MODEL, _DATA, _PROBE, _REPORT = "Model", "Data", "Measuring", "Report"
+_DATA, _PROBE, _REPORT = "Data", "Measuring", "Report"
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The saved model.")],
+    model: Model,
     data: Annotated[
         str | None,
         typer.Option(
@@ -65,47 +71,11 @@ def inspect(
     label_column: LabelColumn = None,
     standardise: Standardise = False,
     input_shape: InputShape = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE.py:FACTORY",
-            help="What builds the model of a state_dict; also package.module:FACTORY. It is run.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    arch_args: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JSON",
-            help="Keyword arguments for the factory, as an object.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Admit module classes beyond torch's own: package.module, or "
-            "__main__.Net=FILE.py:Net. Repeatable.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which state_dict (or module) of a checkpoint, e.g. ema or model.state_dict.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    trust_model: Annotated[
-        bool,
-        typer.Option(
-            "--trust-model",
-            help="Run whatever the file contains. Only for files of your own.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = False,
+    arch: Arch = None,
+    arch_args: ArchArgs = None,
+    allow: Allow = None,
+    key: Key = None,
+    trust_model: TrustModel = False,
     loss: Annotated[
         str,
         typer.Option(
@@ -210,13 +180,7 @@ def inspect(
     file = find_settings()
     settings = Settings(
         model=model,
-        load=LoadSettings(
-            arch=parse_arch(arch),
-            arch_args=parse_arch_args(arch_args),
-            allow=tuple(allow or ()),
-            trust_model=trust_model,
-            key=key,
-        ),
+        load=load_settings(arch, arch_args, allow, trust_model, key),
         data=DataSettings(
             data=data,
             val=val,
@@ -240,8 +204,6 @@ def inspect(
         rules_from=file.path,
         limits=tuple(limit or ()),
     )
-    if arch_args is not None and arch is None:
-        raise OptionError("means nothing without --arch", where="--arch-args")
     check_data_options(data, label_column, standardise)
     if out is not None:
         check_target(out, inputs=(model, data, val, save_gradients), option="--out")
