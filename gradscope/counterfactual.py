@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from gradscope.measurements import Trial
+from gradscope.measurements import Arm, Trial
 
 CLEAR = 0.05
 """Least gain, as a share of what is above chance, that counts as better: below it, two healthy
@@ -22,6 +22,9 @@ LEARNS = 0.1
 
 FAR = 0.5
 """Gain beyond which an untreated copy that still climbs has lost all the same."""
+
+WORKS = 0.5
+"""Share of what is above chance from which an untreated copy needs no comparison."""
 
 LATE = 0.6
 """Share of the steps after which a copy that still gains :data:`CLEAR` is climbing."""
@@ -47,16 +50,17 @@ def outcome(trial: Trial) -> Outcome:
         return Outcome.NEITHER_LEARNS
     if trial.gain - ERRORS * trial.error > CLEAR:
         # A repaired copy is ahead of a healthy one that has only just begun, too.
-        ahead_only = is_climbing(trial) and trial.gain < FAR
+        ahead_only = is_climbing(trial, trial.untreated) and trial.gain < FAR
         return Outcome.STILL_LEARNING if ahead_only else Outcome.REPAIRED_WINS
     if trial.gain - ERRORS * trial.error > 0 and trial.gain > CLEAR:
         return Outcome.UNCLEAR
+    if best(trial) < WORKS and is_climbing(trial, trial.repaired):
+        return Outcome.UNCLEAR  # the repaired copy has not shown yet what it can do
     return Outcome.UNTREATED_HOLDS
 
 
-def is_climbing(trial: Trial) -> bool:
-    """Whether the untreated copy was still gaining when the trial ended."""
-    arm = trial.untreated
+def is_climbing(trial: Trial, arm: Arm) -> bool:
+    """Whether a copy was still gaining when the trial ended."""
     late = [i for i, step in enumerate(arm.steps) if step >= LATE * trial.steps]
     if not late or arm.score[late[0]] is None or arm.last is None:
         return False

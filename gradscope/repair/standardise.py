@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -32,8 +33,10 @@ class Standardisation:
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with its first input standardised."""
-        x = (batch.args[0] - self.mean) / self.spread
-        return replace(batch, args=(x, *batch.args[1:]))
+        x = (first_input(batch) - self.mean) / self.spread
+        if batch.args:
+            return replace(batch, args=(x, *batch.args[1:]))
+        return replace(batch, kwargs={**batch.kwargs, next(iter(batch.kwargs)): x})
 
     def folded(self, tensors: Tensors) -> dict[str, torch.Tensor]:
         """W and b of the first layer for the raw input, from those for the standardised one."""
@@ -63,6 +66,11 @@ class Standardisation:
         return {**found, self.link.weight: scaled.reshape(weight.shape).to(own.dtype)}
 
 
+def first_input(batch: Batch) -> Any:
+    """The first argument, by position or by name; None if there is none."""
+    return batch.args[0] if batch.args else next(iter(batch.kwargs.values()), None)
+
+
 def standardisation(
     batches: Callable[[], Iterator[Batch]], link: Link | None, tensors: Tensors
 ) -> Standardisation | None:
@@ -77,7 +85,7 @@ def standardisation(
     count, total, square = 0, torch.zeros(1), torch.zeros(1)
     flat = False
     for batch in batches():
-        x = batch.args[0] if batch.args else None
+        x = first_input(batch)
         if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.dim() < 2:
             return None
         flat = x.dim() == 2 and weight.dim() == 2 and x.shape[1] == weight.shape[1]

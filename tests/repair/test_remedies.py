@@ -13,6 +13,7 @@ from torch import nn
 
 from gradscope.config import ProbeSettings, Settings
 from gradscope.diagnosis import diagnose
+from gradscope.model import Batch
 from gradscope.probe.activations import ATAN, SIGMOID, SOFTSIGN, TANH
 from gradscope.probe.state import untouched
 from gradscope.repair.base import Case, Remedy, RemedyError, Result, perform
@@ -197,6 +198,14 @@ def test_a_standardisation_is_inserted_and_folded_exactly(learned):
         back = found.folded(case.tensors)
     with case.with_tensors(back):
         assert torch.allclose(module(x), before, atol=1e-3)
+
+
+def test_an_input_by_name_is_standardised_too():
+    torch.manual_seed(0)
+    case = case_of(build.mlp(3, 32, nn.Tanh))
+    by_name = Batch((), {"x": X[:8]}, Y[:8], 8, 0)
+    found = standardisation(lambda: iter([by_name]), case.chain.links[0], case.tensors)
+    assert torch.allclose(found(by_name).kwargs["x"].mean(), torch.zeros(()), atol=1e-5)
 
 
 class Careless(Remedy):

@@ -270,6 +270,9 @@ def trial(untreated: list[float | None], repaired: list[float | None], **given) 
         ([0.6, 0.7], [0.1, 0.8], {"error": 0.1}, Outcome.UNTREATED_HOLDS),
         ([0.9, 0.2], [0.1, 0.85], {}, Outcome.UNTREATED_HOLDS),  # it was better before training
         ([0.5, 0.6], [0.1, None], {}, Outcome.UNCLEAR),
+        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNCLEAR),
+        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.3, 0.4, 0.4, 0.4], {}, Outcome.UNTREATED_HOLDS),
+        ([0.1, 0.7, 0.8, 0.8, 0.8], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNTREATED_HOLDS),
         ([0.1, 0.4, 0.5, 0.6, 0.7], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.STILL_LEARNING),
         ([0.1, 0.4, 0.6, 0.6, 0.61], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),
         ([0.1, 0.1, 0.1, 0.1, 0.2], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),
