@@ -76,6 +76,16 @@ def _site(name: str, s: SiteSums) -> Site:
     )
 
 
+def without_units(sums: Sums) -> list[Skipped]:
+    """Sites whose units could not be told from one call to the next."""
+    reason = "its units lie on other axes, or are others, in other calls"
+    return [
+        Skipped(f"units of {name}", reason)
+        for name, s in sums.sites.items()
+        if any(c is not None and c.dim() == 0 for c in (s.forward.saturated, s.forward.off))
+    ]
+
+
 def _median_gain(s: SiteSums) -> float | None:
     """None where samples cannot be told apart: one number would be no distribution."""
     squares = s.squares.whole()
@@ -112,7 +122,7 @@ def _gradient(s: SiteSums) -> tuple[State, float | None]:
 
 def _units(forward: ForwardStats) -> Units | None:
     counts = forward.saturated if forward.saturated is not None else forward.off
-    if counts is None or not forward.per_unit:
+    if counts is None or not forward.per_unit or counts.dim() == 0:
         return None
     share = counts.double() / forward.per_unit
     if forward.saturated is not None:

@@ -87,7 +87,7 @@ def measure(
     owners = dict(module.named_modules())
     found_sites = assemble.sites(sums)
     heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
-    skipped += [*probed.skipped, *notes]
+    skipped += [*probed.skipped, *notes, *assemble.without_units(sums)]
     found = assemble.parameters(
         names,
         owners,

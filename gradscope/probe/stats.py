@@ -140,17 +140,16 @@ def merge_moments(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Momen
 
 
 def _add(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
-    if a is None or b is None:
-        return None
-    if a.shape != b.shape:
-        return None
-    return a + b
+    return None if a is None or b is None else _total([a, b])
 
 
 def _total(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    """Their sum; of counts whose units do not agree the sum over units alone, without an axis."""
     known = [p for p in parts if p is not None]
-    if len(known) < len(parts) or any(p.shape != known[0].shape for p in known):
+    if len(known) < len(parts):
         return None
+    if any(p.shape != known[0].shape for p in known):
+        known = [p.sum() for p in known]
     return torch.stack(known).sum(dim=0)
 
 

@@ -231,3 +231,13 @@ def test_scores_merge_into_few_pieces(sizes: list[int]):
     lengths = [len(piece) for piece in whole.losses]
     assert lengths == sorted(lengths, reverse=True)
     assert len(set(lengths)) == len(lengths)
+
+
+def test_counts_of_other_units_keep_their_sum():
+    """Calls of one site that lie on other axes: a share of all elements, and no single units."""
+    one = ForwardStats(6, 2, torch.tensor([1, 2, 0]))
+    other = ForwardStats(6, 3, torch.tensor([3, 1]))
+    for both in (ForwardStats.over_calls([one, other]), one.merge(other)):
+        assert both.numel == 12
+        assert both.saturated.dim() == 0
+        assert int(both.saturated) == 7
