@@ -175,7 +175,7 @@ def _verified(
     if improved and repair.out is not None:
         written = _written(model, changed, settings, repair.out)
     first, last = treated.stages[0], treated.stages[-1]
-    scores = f"{treated.scale.metric} {first.score:.3f} to {last.score:.3f}"
+    scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
     word = "Improved" if improved else "Not improved beyond its standard error; nothing was written"
     trained = treated.trained
     return Treatment(
@@ -198,6 +198,10 @@ def _verified(
         error=treated.error,
         written=written,
     )
+
+
+def _number(score: float | None) -> str:
+    return "not finite" if score is None else f"{score:.3f}"
 
 
 def _written(

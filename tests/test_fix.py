@@ -239,3 +239,48 @@ def test_bad_requests(tmp_path, capsys, arguments, said):
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / "f.pt").exists()
+
+
+def lost_weights() -> nn.Module:
+    """Has learned digits, and then 5 % of a matrix became NaN."""
+    torch.manual_seed(0)
+    module = build.mlp(2, 32, nn.ReLU)
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-3)
+    x, y = DATA.train
+    for _ in range(600):
+        rows = torch.randint(0, len(x), (32,))
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(module(x[rows]), y[rows]).backward()
+        optimiser.step()
+    with torch.no_grad():
+        module[2].weight[torch.rand(32, 32) < 0.05] = float("nan")
+    return module
+
+
+def test_numbers_that_are_not_finite_are_replaced_and_the_rest_kept(tmp_path, capsys):
+    path, out = tmp_path / "model.pt", tmp_path / "fixed.pt"
+    torch.save(lost_weights(), path)
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "3")
+    assert (status, report["outcome"]) == (0, "improved")
+    assert (report["causes"], report["chosen"]) == (["nonfinite"], "revive")
+    before, after, _ = report["stages"]
+    assert before["loss"] is None
+    assert after["score"] > 0.9
+    assert accuracy(torch.load(out, weights_only=False)) > 0.94
+
+
+def test_a_regression_that_gives_nan_is_compared_with_guessing(tmp_path, capsys):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 1))
+    with torch.no_grad():
+        module[0].weight[:2] = float("nan")
+    path, out = tmp_path / "model.pt", tmp_path / "fixed.pt"
+    torch.save(module, path)
+    x = DATA.train[0]
+    np.savez(tmp_path / "data.npz", x=x.numpy(), y=x[:, 20:30].mean(dim=1, keepdim=True).numpy())
+    status, report = run(
+        capsys, str(path), "--data", str(tmp_path / "data.npz"), "--out", str(out), "--epochs", "8"
+    )
+    assert (status, report["outcome"]) == (0, "improved")
+    assert report["stages"][0]["score"] is None
+    assert report["stages"][-1]["score"] > 0.5

@@ -106,7 +106,8 @@ def fix(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="One remedy: kappa, kappa-refit, polar, std-restore, standardise or restart. "
+            help="One remedy: kappa, kappa-refit, kappa-gates, centre, revive, batch-norm-fold, "
+            "polar, identity, temperature, std-restore, standardise, alpha or restart. "
             "Without it the diagnosis decides, and what fits is tried.",
             rich_help_panel=_REPAIR,
         ),

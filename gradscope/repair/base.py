@@ -37,6 +37,7 @@ class Case:
         tensors: its parameters by name, as they are in the model; remedies never write to them.
         data: training batches and held-out ones.
         seed: of what is drawn.
+        buffers: running statistics and other buffers by name.
     """
 
     measured: Measurements
@@ -45,6 +46,7 @@ class Case:
     tensors: Tensors
     data: Minibatches
     seed: int = 0
+    buffers: Tensors = field(default_factory=dict)
 
     @cached_property
     def chain(self) -> Chain:
@@ -74,15 +76,21 @@ class Case:
     @contextmanager
     def with_tensors(self, changed: Tensors) -> Iterator[None]:
         """The model holds these values inside, and its own again outside."""
-        held = {name: self.tensors[name].detach().clone() for name in changed}
+        own = {name: self.own(name) for name in changed}
+        held = {name: tensor.detach().clone() for name, tensor in own.items()}
         with torch.no_grad():
-            try:
-                for name, value in changed.items():
-                    self.tensors[name].copy_(value)
-                yield
-            finally:
+            for name, value in changed.items():
+                own[name].copy_(value)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
                 for name, value in held.items():
-                    self.tensors[name].copy_(value)
+                    own[name].copy_(value)
+
+    def own(self, name: str) -> torch.Tensor:
+        """A parameter or a buffer as it is in the model."""
+        return self.tensors[name] if name in self.tensors else self.buffers[name]
 
     def uses(self, changed: Tensors, weight: str) -> Iterator[list[Use]]:
         """How a weight is used, batch by batch of the training samples, under changed tensors."""
@@ -132,6 +140,13 @@ class Remedy(ABC):
         """New values for some of the parameters."""
 
 
+def followed(case: Case, first: Result, remedy: Remedy) -> Result:
+    """A result, and another remedy applied to the model as it is then."""
+    with case.with_tensors(first.changed):
+        second = remedy.apply(case)
+    return Result({**first.changed, **second.changed}, (*first.said, *second.said))
+
+
 def perform(remedy: Remedy, case: Case) -> Result:
     """Apply a remedy and hold it to its promise: inputs untouched, shapes kept, numbers finite.
 
@@ -148,7 +163,7 @@ def perform(remedy: Remedy, case: Case) -> Result:
             raise RemedyError(f"changed '{name}' in place", where=remedy.name)
     changed = {}
     for name, value in result.changed.items():
-        old = case.tensors[name]
+        old = case.own(name)
         if value.shape != old.shape or not bool(torch.isfinite(value).all()):
             raise RemedyError(f"made no usable '{name}'", where=remedy.name)
         value = value.detach().to(old.dtype)

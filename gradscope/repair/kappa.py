@@ -22,10 +22,10 @@ from gradscope.repair.ridge import Moments, solve
 WORKING = 0.8
 """Mean relative derivative to reach; targets below .5 were measured to be worse."""
 
-_KINDS: dict[str, Kind] = {kind.name: kind for kinds in NODES.values() for kind in kinds}
-_KINDS[SOFTSIGN.name] = SOFTSIGN
+KINDS: dict[str, Kind] = {kind.name: kind for kinds in NODES.values() for kind in kinds}
+KINDS[SOFTSIGN.name] = SOFTSIGN
 _MOST = 1 << 20  # numbers of z that decide on alpha
-_BOUNDS: dict[str, tuple[float, ...]] = {"hardtanh": (-1.0, 1.0), "elu": (1.0, 1.0, 1.0)}
+BOUNDS: dict[str, tuple[float, ...]] = {"hardtanh": (-1.0, 1.0), "elu": (1.0, 1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Kappa(Remedy):
 
     def requires(self, case: Case) -> str | None:
         """A bounded activation with a weight of its own."""
-        if not any(_bounded(link) for link in case.chain.hidden):
+        if not any(is_bounded(link) for link in case.chain.hidden):
             return "no weight stands alone before a hidden activation that saturates"
         return None
 
@@ -48,23 +48,23 @@ class Kappa(Remedy):
         chain = case.chain
         changed: dict[str, torch.Tensor] = {}
         said = [f"{name} left as it is: it {reason}" for name, reason in chain.outside]
-        before = {} if not self.refit else _pre_activations(case, chain.links)
+        before = {} if not self.refit else pre_activations(case, chain.links)
         for i, link in enumerate(chain.links):
             if self.refit and i and link.weight in before:
-                changed |= _refitted(case, link, changed, before[link.weight])
+                changed |= refitted(case, link, changed, before[link.weight])
             if link.site is None:
                 changed |= _logits(case, link, changed)
-            elif _bounded(link):
+            elif is_bounded(link):
                 changed |= _shrunk(case, link, changed, said)
         return Result(changed, tuple(said))
 
 
-def _bounded(link: Link) -> bool:
+def is_bounded(link: Link) -> bool:
     site = link.site
-    return site is not None and site.saturated_fraction is not None and site.kind in _KINDS
+    return site is not None and site.saturated_fraction is not None and site.kind in KINDS
 
 
-def _pre_activations(case: Case, links: tuple[Link, ...]) -> dict[str, torch.Tensor]:
+def pre_activations(case: Case, links: tuple[Link, ...]) -> dict[str, torch.Tensor]:
     """z of each layer as the model computes it now, rows of all training samples."""
     found = {}
     for link in links:
@@ -74,7 +74,7 @@ def _pre_activations(case: Case, links: tuple[Link, ...]) -> dict[str, torch.Ten
     return found
 
 
-def _refitted(
+def refitted(
     case: Case, link: Link, changed: dict[str, torch.Tensor], wanted: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     halves = [Moments.empty(), Moments.empty()]
@@ -107,7 +107,7 @@ def _shrunk(
     z = torch.cat(pieces)
     if len(z) > _MOST:
         z = z[:: len(z) // _MOST + 1]
-    alpha = least_alpha(z, _KINDS[link.site.kind])
+    alpha = least_alpha(z, KINDS[link.site.kind])
     if alpha == 1.0:
         return {}
     said.append(f"{link.weight}: alpha {alpha:.3g}")
@@ -137,7 +137,7 @@ def least_alpha(z: torch.Tensor, kind: Kind, working: float = WORKING) -> float:
     """The least alpha >= 1 with mean rho(z / alpha) >= ``working``, by bisection; 1 if z fits."""
     assert kind.relative is not None
     z = z.double()
-    attributes = _BOUNDS.get(kind.name, ())
+    attributes = BOUNDS.get(kind.name, ())
 
     def works(alpha: float) -> bool:
         assert kind.relative is not None

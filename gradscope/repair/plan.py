@@ -3,14 +3,17 @@
 The table is that of what was measured: a shrink on data for saturated chains, with a refit where
 something has been learned; orthogonal factors for what is attenuated and near chance, never for
 what has learned; the usual standard deviation where branches or norms forbid a shrink layer by
-layer. A restart stands last everywhere: a repair that cannot beat it is none.
+layer; numbers that are lost and units that are off are replaced; biases that saturate are centred;
+gates are shrunk one by one. A restart stands last everywhere: a repair that cannot beat it is none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gradscope.findings import Cause
-from gradscope.measurements import Measurements
-from gradscope.repair.chain import find_chain
+from gradscope.measurements import Measurements, Parameter
+from gradscope.repair.chain import Link, find_chain
 from gradscope.treatment import Planned
 
 LEARNED = 0.1
@@ -22,8 +25,19 @@ _ATTENUATED = (
 )  # fmt: skip
 
 
+MOST = 4
+"""Remedies that are tried against one another."""
+
+_OFFSET = 0.6
+"""Root mean square of a bias over that of its layer's pre-activations from which it may be the bias
+that saturates; the remedy itself looks at the data."""
+
+_LARGE = 3.0
+"""Times its usual size from which a projection may saturate its attention."""
+
+
 def make_plan(m: Measurements, causes: tuple[Cause, ...]) -> tuple[Planned, ...]:
-    """Remedies to be tried against one another.
+    """Remedies to be tried against one another, at most :data:`MOST`.
 
     Args:
         m: measured.
@@ -31,20 +45,57 @@ def make_plan(m: Measurements, causes: tuple[Cause, ...]) -> tuple[Planned, ...]
     """
     found: list[Planned] = []
     learned = m.skill is not None and m.skill.value is not None and m.skill.value > LEARNED
-    chain = find_chain(m)
+    if Cause.NONFINITE in causes:
+        found.append(Planned("revive", "numbers that are not finite; the others are kept"))
+    elif Cause.DEAD_UNITS in causes:
+        found.append(Planned("revive", "units that are off for every sample"))
     if Cause.LARGE_INPUTS in causes:
         found.append(Planned("standardise", "the scale of the input saturates the first layer"))
     if Cause.LARGE_PARAMETERS in causes:
-        if chain.hidden and len(chain.hidden) >= len(chain.outside):
-            why = "large weights saturate layers that stand one after the other"
-            if learned:
-                found.append(Planned("kappa-refit", f"{why}; what was learned is kept"))
-            found.append(Planned("kappa", f"{why}; nothing to keep" if not learned else why))
-        if chain.outside:
-            why = "weights that are large for their shape, behind norms or in branches"
-            found.append(Planned("std-restore", why))
+        found += _shrinks(m, learned)
     attenuated = [c.value for c in causes if c in _ATTENUATED]
-    if attenuated and not learned and chain.links:
-        found.append(Planned("polar", f"{attenuated[0]}, and nothing has been learned"))
-    found.append(Planned("restart", "what any repair has to beat"))
-    return tuple(found)
+    if attenuated and not learned:
+        if _recurs(m):
+            why = f"{attenuated[0]} in a recurrent net, and nothing has been learned"
+            found.append(Planned("identity", why))
+        elif find_chain(m).links:
+            found.append(Planned("polar", f"{attenuated[0]}, and nothing has been learned"))
+    return (*found[: MOST - 1], Planned("restart", "what any repair has to beat"))
+
+
+def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
+    """What makes large parameters smaller, by where they stand."""
+    chain = find_chain(m)
+    if any(_offset(m, k) for k in chain.hidden):
+        yield Planned("centre", "biases as large as all that they are added to saturate a layer")
+    if any("BatchNorm" in layer.kind for layer in m.layers):
+        yield Planned("batch-norm-fold", "large weights before norms, which hide their scale")
+    if _recurs(m):
+        yield Planned("kappa-gates", "large weights saturate gates")
+    if any(_attends(p) for p in m.parameters):
+        yield Planned("temperature", "large projections saturate attention")
+    if chain.hidden and len(chain.hidden) >= len(chain.outside):
+        why = "large weights saturate layers that stand one after the other"
+        if learned:
+            yield Planned("kappa-refit", f"{why}; what was learned is kept")
+        yield Planned("kappa", f"{why}; nothing to keep" if not learned else why)
+    if chain.outside:
+        why = "weights that are large for their shape, behind norms or in branches"
+        yield Planned("std-restore", why)
+
+
+def _recurs(m: Measurements) -> bool:
+    return any("weight_hh" in p.name for p in m.parameters)
+
+
+def _attends(p: Parameter) -> bool:
+    ratio = p.weight.init_ratio
+    return p.name.endswith("in_proj_weight") and ratio is not None and ratio > _LARGE
+
+
+def _offset(m: Measurements, link: Link) -> bool:
+    site = link.site
+    if link.bias is None or site is None or site.pre_activation_rms is None:
+        return False
+    bias = next((p.weight.rms for p in m.parameters if p.name == link.bias), None)
+    return bias is not None and bias > _OFFSET * site.pre_activation_rms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -113,7 +114,7 @@ class _Treatment:
         tensors = {n: t for n, t in names.tensors.items() if not _frozen(n, fix.freeze)}
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
-            settings.data.seed,
+            settings.data.seed, dict(model.module.named_buffers()),
         )  # fmt: skip
 
     def run(self, plan: tuple[Planned, ...]) -> Treated:
@@ -137,7 +138,7 @@ class _Treatment:
             self._enter(state)
             final = self.trainee.score(self.data.held_out())
             stages.append(self._stage("fine-tuned", final, self._drift(raw), ()))
-        gain, error = gain_of(final, first, self.scale.room)
+        gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
         return Treated(
             state, chosen.planned.remedy, tuple(stages), trained, self.scale, gain, error,
             len(final.points), str(self.recipe), self.data.split,
@@ -231,15 +232,27 @@ class _Treatment:
             found = [self.trainee.call(batch) for batch in self.data.held_out()]
         return torch.cat([f.double().flatten() for f in found if f is not None])
 
-    def _drift(self, raw: torch.Tensor) -> float:
+    def _drift(self, raw: torch.Tensor) -> float | None:
         now = self._outputs()
         size = float(raw.square().mean().sqrt())
-        return float((now - raw).square().mean().sqrt()) / max(size, 1e-30)
+        return _finite(float((now - raw).square().mean().sqrt()) / max(size, 1e-30))
 
     def _stage(
         self, name: str, scored: Scored, drift: float | None, said: tuple[str, ...]
     ) -> Stage:
-        return Stage(name, self.scale(scored.mean), float(scored.losses.mean()), drift, said)
+        score, loss = self.scale(scored.mean), float(scored.losses.mean())
+        return Stage(name, _finite(score), _finite(loss), drift, said)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _guessing(scored: Scored, scale: Scale) -> Scored:
+    """Scores with those that are not finite replaced by a guess's: what a repair has to beat."""
+    guess = scale.chance if scale.metric == "accuracy" else -scale.room
+    points = torch.where(torch.isfinite(scored.points), scored.points, guess)
+    return Scored(points, scored.losses)
 
 
 def _frozen(name: str, globs: tuple[str, ...]) -> bool:
