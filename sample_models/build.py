@@ -1,5 +1,8 @@
 """Makes the sample models and their data: ``python sample_models/build.py`` (seeded, minutes).
 
+``python sample_models/build.py --onnx`` exports the ONNX twins again, from the files that stand
+beside it (seconds).
+
 Each healthy model is trained until it works; each faulty one is shown to be faulty: trained on
 untreated it stays behind the same network started sanely. The table that this prints stands in the
 README beside it.
@@ -8,6 +11,8 @@ README beside it.
 from __future__ import annotations
 
 import copy
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +148,31 @@ CASES = (
 )  # fmt: skip
 
 
+TWINS = {
+    "healthy_tanh.onnx": "healthy_tanh.pt",
+    "deep_tanh.onnx": "deep_tanh.pt",
+    "saturated_tanh.onnx": "saturated_tanh.pt",
+    "paper_cnn.onnx": "paper_cnn.pt",
+    "lstm.onnx": "lstm_state.pt",
+}
+
+
+def write_twins() -> None:
+    """ONNX files of some of the models, for any number of samples; the same bytes each time."""
+    for file, source in TWINS.items():
+        saved = torch.load(HERE / source, weights_only=False)
+        model = saved if isinstance(saved, nn.Module) else LSTMClassifier()
+        if model is not saved:
+            model.load_state_dict(saved)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is a newer exporter, and of batches of 1
+            torch.onnx.export(
+                model.eval(), (torch.zeros(2, 64),), str(HERE / file), dynamo=False,
+                opset_version=17, input_names=["x"], output_names=["scores"],
+                dynamic_axes={"x": {0: "n"}, "scores": {0: "n"}},
+            )  # fmt: skip
+
+
 def write_data(data: Data) -> None:
     """Train and held-out digits; float16 holds pixels / 8 - 1 exactly, uint8 the raw ones."""
     unscaled = raw(data)
@@ -158,6 +188,9 @@ def write_data(data: Data) -> None:
 def main() -> None:
     """Build everything and print the table."""
     torch.set_num_threads(1)
+    if "--onnx" in sys.argv[1:]:
+        write_twins()
+        return
     sets = {"digits": digits()}
     sets["digits_raw"] = raw(sets["digits"])
     write_data(sets["digits"])
@@ -174,6 +207,7 @@ def main() -> None:
             torch.manual_seed(0)
             row.append(f"{accuracy(train(case.twin(), data, 800, seed=1), data):.3f}")
         print(f"| {case.file} | {' | '.join([*row, '', ''][:3])} |", flush=True)
+    write_twins()
 
 
 if __name__ == "__main__":
