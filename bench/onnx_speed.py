@@ -220,9 +220,9 @@ def peer(which: str, name: str, path: Path, pairs: int) -> float:
 
     # Both import torchvision, whose kernels do not load beside torch's build for processors alone,
     # and which then fails at the first name that they would have had. Neither is used here.
-    torch.library.Library("torchvision", "DEF").define(
-        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    )
+    names = torch.library.Library("torchvision", "DEF")  # for as long as it is held
+    for operator in ("nms", "qnms"):
+        names.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     proto = onnx.load(path)
     if which == "onnx2torch":
         import onnx2torch
@@ -249,6 +249,12 @@ def asked(python: str, which: str, name: str, path: Path, pairs: int) -> str:
         return f"{json.loads(done.stdout.splitlines()[-1]):.2f}"
     last = (done.stderr.strip().splitlines() or ["?"])[-1]
     return f"fails: {last}".replace("|", "/")[:70]
+
+
+def _versions(python: str) -> str:
+    code = f"from importlib.metadata import version; print(*map(version, {PEERS}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return ", ".join(f"{p} {v}" for p, v in zip(PEERS, done.stdout.split(), strict=True))
 
 
 def main() -> int:
@@ -286,10 +292,11 @@ def main() -> int:
             lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], file=sys.stderr, flush=True)
     newer = " --newer" if options.newer else ""
+    others = f" Others: {_versions(options.peers)}." if options.peers else ""
     title = (
         f"`python bench/onnx_speed.py{newer}`, {date.today()}, {platform.machine()}, one thread, "
         f"torch {torch.__version__}, medians of {options.pairs} ratios of processor time, busy "
-        "machine."
+        f"machine.{others}"
     )
     text = "\n".join(["# A lowered ONNX model against the torch model it was exported from", "",
                       title, "", *lines]) + "\n"  # fmt: skip
