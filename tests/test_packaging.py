@@ -34,7 +34,7 @@ def tracked() -> list[Path]:
     )
     if done.returncode:
         pytest.skip("no git checkout")
-    binary = {".arrow", ".pt", ".npz", ".safetensors", ".png"}
+    binary = {".arrow", ".onnx", ".pt", ".npz", ".safetensors", ".png"}
     files = [ROOT / name for name in done.stdout.split("\0") if name]
     return [f for f in files if f.suffix not in binary and f.is_file()]
 

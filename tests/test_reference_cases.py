@@ -196,4 +196,4 @@ def test_the_sample_models_stay_small():
     files = [p for p in SAMPLES.iterdir() if p.is_file()]
     assert sum(p.stat().st_size for p in files) < 5_000_000
     listed = (SAMPLES / "README.md").read_text()
-    assert all(p.name in listed for p in files if p.suffix in (".pt", ".npz"))
+    assert all(p.name in listed for p in files if p.suffix in (".pt", ".onnx", ".npz"))
