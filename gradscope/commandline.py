@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from gradscope.config import DataSettings, ProbeSettings, Settings
+from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 
 
 def command_for(settings: Settings) -> str:
@@ -20,6 +20,37 @@ def fix_command(settings: Settings) -> str:
     stem, suffix = os.path.splitext(settings.model)
     words = [*_model_and_data(settings), "--out", shlex.quote(f"{stem}-fixed{suffix}")]
     return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
+
+
+def repeat_command(settings: Settings, repair: FixSettings) -> str:
+    """The command that repairs the model as it was repaired, with every option."""
+    words = [*_model_and_data(settings), *_repair(repair)]
+    return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
+
+
+def _repair(repair: FixSettings) -> Iterator[str]:
+    yield from _option("--out", repair.out)
+    yield from _option("--method", repair.method)
+    if repair.rescale:
+        yield "--rescale"
+    yield from _option("--alpha", _text(repair.alpha))
+    for name in repair.layers:
+        yield from _option("--layers", name)
+    if not repair.finetune:
+        yield "--no-finetune"
+    yield from _option("--regularize", repair.regularize)
+    yield from _option("--strength", _text(repair.strength))
+    yield from _option("--epochs", str(repair.epochs))
+    yield from _option("--lr", _text(repair.rate))
+    yield from _option("--optimizer", repair.optimizer)
+    yield from _option("--batch-size", str(repair.batch_size))
+    yield from _option("--patience", str(repair.patience))
+    for name in repair.freeze:
+        yield from _option("--freeze", name)
+
+
+def _text(number: float | None) -> str | None:
+    return None if number is None else repr(number)
 
 
 def _model_and_data(settings: Settings) -> Iterator[str]:

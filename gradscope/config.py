@@ -93,6 +93,9 @@ class FixSettings:
         batch_size: samples a step.
         patience: epochs without a better score after which it ends; 0: it does not.
         freeze: globs of parameters that stay as they are.
+        rescale: without a restart, which is no rescaling.
+        alpha: of the remedy ``alpha``; None: it was not asked for by its number.
+        layers: globs of layers or parameters that remedies may change; none: all.
     """
 
     out: str | None = None
@@ -107,6 +110,9 @@ class FixSettings:
     batch_size: int = 32
     patience: int = 10
     freeze: tuple[str, ...] = ()
+    rescale: bool = False
+    alpha: float | None = None
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Everything that imports torch is imported inside the functions, so that ``--help
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
     if repair.out is not None:
         check_target(repair.out, inputs=inputs, option="--out")
     from gradscope.loading import check_saving, load_model
-    from gradscope.repair import make_plan, treat
+    from gradscope.repair import make_plan, treat, warnings_of
     from gradscope.treatment import Outcome, Planned, Treatment
 
     _check_device(settings.probe.device)
@@ -112,15 +113,18 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
         if model.module is None or sample is None:
             raise OptionError("a repair needs the model's architecture", where="--arch")
         verdict = before.diagnosis.verdict
-        if repair.method is not None:
-            plan: tuple[Planned, ...] = (Planned(repair.method, "asked for by --method"),)
+        if repair.alpha is not None or repair.method is not None:
+            name = repair.method or "alpha"
+            asked = "--alpha" if repair.alpha is not None else "--method"
+            plan: tuple[Planned, ...] = (Planned(name, f"asked for by {asked}"),)
         elif verdict.value == "healthy":
             return _healthy(before, settings, repair)
         else:
-            plan = make_plan(before.measurements, before.diagnosis.causes)
+            plan = make_plan(before.measurements, before.diagnosis.causes, repair.rescale)
         if repair.plan_only:
             summary = f"{verdict.value}: {before.diagnosis.summary}"
-            return Treatment(Outcome.PLANNED, summary, plan, before)
+            warnings = warnings_of(before.diagnosis.causes, repair)
+            return Treatment(Outcome.PLANNED, summary, plan, before, warnings=warnings)
         treated = treat(model, sample, validation, before, plan, settings, repair, progress)
         return _verified(model, treated, sample, validation, before, plan, settings, repair)
 
@@ -150,6 +154,7 @@ def _verified(
     repair: FixSettings,
 ) -> Treatment:
     """Measured again as it will be written; written only if it is better."""
+    from gradscope.repair import warnings_of
     from gradscope.treatment import Outcome, Treatment
 
     assert model.module is not None
@@ -192,12 +197,20 @@ def _verified(
         recipe=treated.recipe,
         stages=treated.stages,
         steps=tuple(step for step, _ in trained.moments) if trained else (),
-        scores=tuple(treated.scale(s.mean) for _, s in trained.moments) if trained else (),
+        scores=tuple(_finite(treated.scale(s.mean)) for _, s in trained.moments) if trained else (),
+        losses=tuple(_finite(float(s.losses.mean())) for _, s in trained.moments)
+        if trained
+        else (),
         stopped=trained.stopped if trained else None,
         gain=treated.gain,
         error=treated.error,
         written=written,
+        warnings=warnings_of(before.diagnosis.causes, repair),
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _number(score: float | None) -> str:

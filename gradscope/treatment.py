@@ -62,12 +62,13 @@ class Treatment:
         metric, chance, held_out, samples: what the scores are.
         recipe: how it was fine-tuned.
         stages: before, after the remedy, after fine-tuning.
-        steps, scores: held-out scores while fine-tuning.
+        steps, scores, losses: on held-out data while fine-tuning.
         stopped: why fine-tuning ended early.
         gain, error: of the score over the model as it came, as a share of what is above chance, and
             its paired standard error.
         written: the file that was written; None if none was.
         before, after: inspections of both.
+        warnings: choices that are known to harm.
     """
 
     outcome: Outcome
@@ -84,7 +85,9 @@ class Treatment:
     stages: tuple[Stage, ...] = ()
     steps: tuple[int, ...] = ()
     scores: tuple[float | None, ...] = ()
+    losses: tuple[float | None, ...] = ()
     stopped: str | None = None
     gain: float | None = None
     error: float | None = None
     written: str | None = None
+    warnings: tuple[str, ...] = ()

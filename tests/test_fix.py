@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
+import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +232,11 @@ def test_frozen_parameters_stay(tmp_path, capsys):
         ([*DIGITS, "--out", "{model}"], "inputs are never modified"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--method", "magic"], "there is no remedy 'magic'"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--lr", "-1"], "no learning rate"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--alpha", "0"], "no scale"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--alpha", "2", "--method", "kappa"], "no meaning"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--rescale", "--method", "restart"], "no rescaling"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--method", "identity"], "no recurrent layer"),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--layers", "9*"], "no layer is called so"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "*"], "no parameter left"),
     ],
 )
@@ -284,3 +293,77 @@ def test_a_regression_that_gives_nan_is_compared_with_guessing(tmp_path, capsys)
     assert (status, report["outcome"]) == (0, "improved")
     assert report["stages"][0]["score"] is None
     assert report["stages"][-1]["score"] > 0.5
+
+
+def test_the_run_is_kept_and_its_command_repeats_it(tmp_path, capsys):
+    out = tmp_path / "a fixed.pt"
+    model = SAMPLES / "saturated_tanh.pt"
+    options = ["--out", str(out), "--epochs", "3", "--rescale", "--seed", "3", "--lr", "2e-3"]
+    _, report = run(capsys, str(model), *DIGITS, *options)
+    folder = tmp_path / "a fixed.pt.run"
+    assert report["run"] == str(folder)
+    content = tomllib.loads((folder / "run.toml").read_text())
+    for path in (model, out, *DIGITS[1::2]):
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        assert content["sha256"][str(path)] == digest
+    assert (content["repair"]["rescale"], content["data"]["seed"]) == (True, 3)
+    for name, verdict in (("before", "unhealthy"), ("after", report["verdict"]["after"])):
+        assert json.loads((folder / f"{name}.json").read_text())["verdict"] == verdict
+    rows = list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+    assert [float(r["accuracy"]) for r in rows] == report["history"]["scores"]
+    commands = (folder / "README.md").read_text().split("```")[1].strip().splitlines()
+    assert [shlex.split(c)[:2] for c in commands] == [
+        ["gradscope", "fix"],
+        ["gradscope", "inspect"],
+    ]
+    first = out.read_bytes()
+    assert main(shlex.split(commands[0])[1:]) == 0
+    assert out.read_bytes() == first
+    assert main(shlex.split(commands[1])[1:]) == 0
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path, capsys):
+    (tmp_path / "f.pt.run").mkdir()
+    arguments = [
+        "fix",
+        str(SAMPLES / "saturated_tanh.pt"),
+        *DIGITS,
+        "--out",
+        str(tmp_path / "f.pt"),
+    ]
+    assert main(arguments) == 2
+    assert "is something else already" in capsys.readouterr().err
+    assert not (tmp_path / "f.pt").exists()
+
+
+def test_only_some_layers_are_rescaled(tmp_path, capsys):
+    model = str(SAMPLES / "saturated_tanh.pt")
+    options = ["--method", "kappa", "--layers", "2", "--layers", "4.*", "--epochs", "1"]
+    _, report = run(capsys, model, *DIGITS, "--out", str(tmp_path / "f.pt"), *options)
+    said = " ".join(report["stages"][1]["said"])
+    assert "2.weight: alpha" in said
+    assert "4.weight: alpha" in said
+    assert "0.weight: alpha" not in said
+
+
+def test_alpha_as_in_the_paper(tmp_path, capsys):
+    model = str(SAMPLES / "deep_tanh.pt")
+    options = ["--alpha", "2", "--out", str(tmp_path / "f.pt"), "--epochs", "1"]
+    _, report = run(capsys, model, *DIGITS, *options)
+    assert report["chosen"] == "alpha"
+    assert report["stages"][1]["said"] == ["alpha 2 for 20 activations"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("small_weights.pt", ["--regularize", "l2", "--strength", "0.01"], "too small already"),
+        ("small_weights.pt", [], None),
+        ("saturated_tanh.pt", ["--regularize", "adamw", "--strength", "3"], "over-shrinks"),
+        ("saturated_tanh.pt", ["--regularize", "l2", "--strength", "0.01"], None),
+    ],
+)
+def test_choices_that_harm_are_warned_of(capsys, name, options, said):
+    _, report = run(capsys, str(SAMPLES / name), *DIGITS, "--plan", *options)
+    assert len(report["warnings"]) == (said is not None)
+    assert said is None or said in report["warnings"][0]

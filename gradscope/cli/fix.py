@@ -15,6 +15,7 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
+from gradscope.cli.emitted import check_folder, emit_run
 from gradscope.cli.model_options import (
     Allow,
     Arch,
@@ -112,6 +113,28 @@ def fix(
             rich_help_panel=_REPAIR,
         ),
     ] = None,
+    rescale: Annotated[
+        bool,
+        typer.Option(
+            "--rescale", help="Without a restart: rescalings only.", rich_help_panel=_REPAIR
+        ),
+    ] = False,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="phi to alpha phi(z / alpha) in a plain chain, folded exactly.",
+            rich_help_panel=_REPAIR,
+        ),
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Layers or parameters that remedies may change. Repeatable.",
+            rich_help_panel=_REPAIR,
+        ),
+    ] = None,
     no_finetune: Annotated[
         bool,
         typer.Option("--no-finetune", help="Stop after the remedy.", rich_help_panel=_REPAIR),
@@ -187,6 +210,9 @@ def fix(
         raise OptionError("missing", where="--data", hint="A repair is trained and proven on it.")
     if lr is not None and not 0 < lr < 1e3:
         raise OptionError(f"{lr} is no learning rate", where="--lr", hint="For example: 1e-3.")
+    _check_remedy(method, rescale, alpha)
+    if out is not None and not plan and not no_finetune:
+        check_folder(out)
     check_data_options(data, label_column, standardise)
     file = find_settings()
     settings = Settings(
@@ -219,8 +245,27 @@ def fix(
         batch_size=batch_size,
         patience=patience,
         freeze=tuple(freeze or ()),
+        rescale=rescale,
+        alpha=alpha,
+        layers=tuple(layers or ()),
     )
     return _run(settings, repair, format_)
+
+
+def _check_remedy(method: str | None, rescale: bool, alpha: float | None) -> None:
+    """Options that contradict one another.
+
+    Raises:
+        OptionError: they do, or alpha is no scale.
+    """
+    if rescale and method == "restart":
+        hint = "Leave one of them out."
+        raise OptionError("a restart is no rescaling", where="--method restart", hint=hint)
+    if alpha is not None and method not in (None, "alpha"):
+        hint = "Leave one of them out."
+        raise OptionError(f"has no meaning for --method {method}", where="--alpha", hint=hint)
+    if alpha is not None and not 0 < alpha < 1e6:
+        raise OptionError(f"{alpha} is no scale", where="--alpha", hint="For example: 2.")
 
 
 def _run(settings: Settings, repair: FixSettings, format_: Format) -> int:
@@ -235,5 +280,7 @@ def _run(settings: Settings, repair: FixSettings, format_: Format) -> int:
         gc.freeze()
         with TerminalProgress(Console(stderr=True)) as progress:
             treatment = pipeline.fix(settings, repair, progress)
-    emit(render_treatment(format_.value, treatment, canvas(None).width), None)
+        trained = treatment.outcome.value == "improved" and repair.finetune
+        folder = emit_run(treatment, settings, repair) if trained and treatment.written else None
+    emit(render_treatment(format_.value, treatment, canvas(None).width, folder), None)
     return status.FINDINGS if treatment.outcome.value == "not improved" else status.CLEAN

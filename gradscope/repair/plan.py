@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradscope.config import FixSettings
+from gradscope.errors import OptionError
 from gradscope.findings import Cause
 from gradscope.measurements import Measurements, Parameter
 from gradscope.repair.chain import Link, find_chain
@@ -36,12 +38,37 @@ _LARGE = 3.0
 """Times its usual size from which a projection may saturate its attention."""
 
 
-def make_plan(m: Measurements, causes: tuple[Cause, ...]) -> tuple[Planned, ...]:
+DECAY = 1.0
+"""Decoupled decay from which training was measured to end in weights that are too small."""
+
+PULL = 1e-3
+"""L2 from which weights that are too small already are not let grow."""
+
+
+def warnings_of(causes: tuple[Cause, ...], repair: FixSettings) -> tuple[str, ...]:
+    """Choices of the user's that were measured to harm such a model."""
+    found = []
+    strong = f"--regularize {repair.regularize} --strength {repair.strength:g}"
+    small = Cause.SMALL_WEIGHTS in causes or Cause.DEPTH_GAIN in causes
+    if repair.regularize in ("l2", "l1") and repair.strength >= PULL and small:
+        found.append(f"{strong} pulls weights down that are too small already; 1e-4 does not.")
+    if repair.regularize == "adamw" and repair.strength >= DECAY:
+        found.append(f"{strong} over-shrinks sooner or later under Adam; 1e-2 does not.")
+    return tuple(found)
+
+
+def make_plan(
+    m: Measurements, causes: tuple[Cause, ...], rescale: bool = False
+) -> tuple[Planned, ...]:
     """Remedies to be tried against one another, at most :data:`MOST`.
 
     Args:
         m: measured.
         causes: of the diagnosis.
+        rescale: without the restart.
+
+    Raises:
+        OptionError: no rescaling fits.
     """
     found: list[Planned] = []
     learned = m.skill is not None and m.skill.value is not None and m.skill.value > LEARNED
@@ -60,6 +87,11 @@ def make_plan(m: Measurements, causes: tuple[Cause, ...]) -> tuple[Planned, ...]
             found.append(Planned("identity", why))
         elif find_chain(m).links:
             found.append(Planned("polar", f"{attenuated[0]}, and nothing has been learned"))
+    if rescale and not found:
+        hint = "Name one with --method, or leave --rescale out."
+        raise OptionError("no rescaling fits the diagnosis", where="--rescale", hint=hint)
+    if rescale:
+        return tuple(found[:MOST])
     return (*found[: MOST - 1], Planned("restart", "what any repair has to beat"))
 
 

@@ -16,6 +16,7 @@ from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
 from gradscope.repair.base import Case, RemedyError, Result, perform
+from gradscope.repair.chain import find_chain
 from gradscope.repair.compare import Scale, gain_of, put_back, scale_of, trainee_of
 from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
@@ -111,7 +112,13 @@ class _Treatment:
         self.trainee: Trainee = trainee_of(
             model.module, trained, before.measurements, settings, device
         )
-        tensors = {n: t for n, t in names.tensors.items() if not _frozen(n, fix.freeze)}
+        tensors = {
+            n: t for n, t in names.tensors.items()
+            if not _frozen(n, fix.freeze) and _within(n, fix.layers)
+        }  # fmt: skip
+        if not tensors:
+            hint = f"The first parameter is '{next(iter(names.tensors))}'."
+            raise OptionError("no layer is called so", where="--layers", hint=hint)
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
             settings.data.seed, dict(model.module.named_buffers()),
@@ -150,6 +157,9 @@ class _Treatment:
         if not any(p.remedy == "standardise" for p in plan):
             return {}
         links, tensors = self.case.chain.links, self.case.tensors
+        first = find_chain(self.case.measured).links[:1]
+        if first and first[0].weight not in tensors:
+            return {}  # what follows is not the input's layer
         found = standardisation(self.data.once, links[0] if links else None, tensors)
         if found is None:
             return {}
@@ -168,19 +178,23 @@ class _Treatment:
         return self.standard.folded(state)
 
     def _candidates(self, plan: tuple[Planned, ...], start: Tensors) -> list[_Candidate]:
-        found = []
+        found: list[_Candidate] = []
+        refused: RemedyError | None = None
         for planned in plan:
             if planned.remedy == "standardise":
                 result = Result({}, ("trained on the standardised input, folded afterwards",))
             else:
                 try:
                     with self.case.with_tensors(start):
-                        result = perform(remedy(planned.remedy), self.case)
-                except RemedyError:
+                        result = perform(remedy(planned.remedy, self.fix.alpha or 2.0), self.case)
+                except RemedyError as error:
+                    refused = refused or error
                     continue
             with self.case.with_tensors(start | dict(result.changed)):
                 found.append(_Candidate(planned, result, self.trainee.score(self.data.held_out())))
             found[-1].result = Result(start | dict(result.changed), result.said)
+        if not found and refused is not None:
+            raise refused
         return found
 
     def _race(self, candidates: list[_Candidate]) -> _Candidate:
@@ -253,6 +267,12 @@ def _guessing(scored: Scored, scale: Scale) -> Scored:
     guess = scale.chance if scale.metric == "accuracy" else -scale.room
     points = torch.where(torch.isfinite(scored.points), scored.points, guess)
     return Scored(points, scored.losses)
+
+
+def _within(name: str, globs: tuple[str, ...]) -> bool:
+    """A glob names a parameter or the layer that owns it."""
+    owner = name.rpartition(".")[0]
+    return not globs or any(fnmatch.fnmatchcase(n, g) for n in (name, owner) for g in globs)
 
 
 def _frozen(name: str, globs: tuple[str, ...]) -> bool:

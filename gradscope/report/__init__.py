@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas, Format
+from gradscope.report.run_folder import MARK as RUN_MARK
+from gradscope.report.run_folder import run_files
 from gradscope.treatment import Treatment
+
+__all__ = ["FORMATS", "RUN_MARK", "render", "render_treatment", "run_files"]
 
 FORMATS = ("terminal", "json")
 
@@ -31,11 +35,13 @@ def render(
     return _format(name).render(inspection, Canvas(width, colour, unicode, all_layers))
 
 
-def render_treatment(name: str, treatment: Treatment, width: int = 80) -> str:
-    """What ``gradscope fix`` did, in one of :data:`FORMATS`."""
+def render_treatment(
+    name: str, treatment: Treatment, width: int = 80, folder: str | None = None
+) -> str:
+    """What ``gradscope fix`` did, in one of :data:`FORMATS`; ``folder`` holds its run."""
     from gradscope.report.treatment import as_json, as_text
 
-    return as_json(treatment) if name == "json" else as_text(treatment, width)
+    return as_json(treatment, folder) if name == "json" else as_text(treatment, width, folder)
 
 
 def _format(name: str) -> Format:

@@ -17,12 +17,13 @@ SCHEMA = "gradscope.fix/1"
 _MOST_SAID = 6
 
 
-def as_text(t: Treatment, width: int) -> str:
+def as_text(t: Treatment, width: int, folder: str | None = None) -> str:
     """For people; no colour is needed to read it."""
-    return "\n".join(safe(line).rstrip() for line in _lines(t, max(60, min(width, 140)))) + "\n"
+    lines = _lines(t, max(60, min(width, 140)), folder)
+    return "\n".join(safe(line).rstrip() for line in lines) + "\n"
 
 
-def as_json(t: Treatment) -> str:
+def as_json(t: Treatment, folder: str | None = None) -> str:
     """For programs."""
     content = {
         "schema": SCHEMA,
@@ -42,17 +43,19 @@ def as_json(t: Treatment) -> str:
         "held_out": t.held_out,
         "samples": t.samples,
         "recipe": t.recipe,
+        "warnings": list(t.warnings),
         "stages": plain(t.stages),
-        "history": {"steps": list(t.steps), "scores": plain(t.scores)},
+        "history": {"steps": list(t.steps), "scores": plain(t.scores), "losses": plain(t.losses)},
         "stopped": t.stopped,
         "gain": plain(t.gain),
         "error": plain(t.error),
         "written": t.written,
+        "run": folder,
     }
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _lines(t: Treatment, width: int) -> Iterator[str]:
+def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
     m = t.before.measurements
     yield f"{m.model.path}  {m.model.format}, {m.model.parameters:,} parameters"
     yield ""
@@ -69,6 +72,9 @@ def _lines(t: Treatment, width: int) -> Iterator[str]:
         for planned in t.plan:
             mark = "*" if planned.remedy == t.chosen else " "
             yield from _wrapped(f" {mark} {planned.remedy:<12} ", planned.why, width)
+    for warning in t.warnings:
+        yield ""
+        yield from _wrapped("Warning  ", warning, width)
     if t.stages:
         yield ""
         yield from _table(t, width)
@@ -76,7 +82,7 @@ def _lines(t: Treatment, width: int) -> Iterator[str]:
         yield ""
         yield from _wrapped("Trained  ", _training(t), width)
     yield ""
-    yield from _ending(t)
+    yield from _ending(t, folder)
 
 
 def _table(t: Treatment, width: int) -> Iterator[str]:
@@ -103,10 +109,12 @@ def _training(t: Treatment) -> str:
     return f"{steps}, {t.recipe}{ended}; scored on {held}"
 
 
-def _ending(t: Treatment) -> Iterator[str]:
+def _ending(t: Treatment, folder: str | None) -> Iterator[str]:
     settings = t.before.settings
     if t.written is not None:
         yield f"Written  {t.written}"
+        if folder is not None:
+            yield f"The run  {folder}"
         if settings is not None and settings.data.data is not None:
             yield "What now"
             yield f"  {command_for(replace(settings, model=t.written))}"
