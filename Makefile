@@ -11,12 +11,15 @@ SAMPLES := sample_models
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## examine three of the sample models
+demo: $(VENV)/.installed  ## examine three of the sample models and repair one
 	@for model in healthy_tanh saturated_tanh deep_tanh; do \
 	  set -- $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz --val $(SAMPLES)/digits_val.npz; \
 	  echo; echo "\$$ gradscope inspect $$*"; echo; \
 	  $(BIN)/gradscope inspect "$$@" || exit $$?; \
-	done
+	done; \
+	set -- $(SAMPLES)/saturated_tanh.pt --data $(SAMPLES)/digits.npz --val $(SAMPLES)/digits_val.npz; \
+	echo; echo "\$$ gradscope fix $$* --out $(VENV)/fixed.pt"; echo; \
+	$(BIN)/gradscope fix "$$@" --out $(VENV)/fixed.pt
 
 test: $(VENV)/.installed-dev  ## lint, types and tests
 	$(BIN)/ruff check .
