@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gradscope.attribution import ACCURACY_SKILL, SKILL, is_scored, works
+from gradscope.attribution import ACCURACY_SKILL, LEARNING, SKILL, is_scored, works
 from gradscope.config import Settings
 from gradscope.counterfactual import CLEAR, Outcome, outcome
 from gradscope.findings import Cause, Finding
@@ -124,6 +124,8 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
     grave = deciding(findings, labelled=labelled)
     if any(f.cause is Cause.NONFINITE for f in grave):
         broken = [f for f in grave if f.cause is Cause.NONFINITE]
+        if all(f.where.startswith("input ") for f in broken):
+            return _broken_data(m, broken)
         summary = f"{broken[0].where}: {broken[0].message}."
         return Diagnosis(
             Verdict.UNHEALTHY, summary, (Cause.NONFINITE,), _evidence(m, broken),
@@ -149,6 +151,17 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
     if minor:
         return _found(m, Verdict.WARNING, minor, findings)
     return _nothing_found(m, findings, labelled=labelled)
+
+
+def _broken_data(m: Measurements, broken: Sequence[Finding]) -> Diagnosis:
+    """What came in was not finite: nothing that came out says anything of the model."""
+    summary = f"{broken[0].where}: {broken[0].message}; nothing can be said of the model."
+    return Diagnosis(
+        Verdict.UNDETERMINED, summary, (Cause.NONFINITE,), _evidence(m, broken),
+        settle="--data without NaN or infinity",
+        otherwise=("any other verdict if every number of the data were finite",),
+        advice="Drop the samples with NaN or infinity from the data, or fill the gaps.",
+    )  # fmt: skip
 
 
 def _found(
@@ -213,13 +226,24 @@ def _working(m: Measurements, findings: Sequence[Finding]) -> Diagnosis:
 def _nothing_found(m: Measurements, findings: Sequence[Finding], *, labelled: bool) -> Diagnosis:
     summary = "Nothing found that keeps the gradient from the first layer."
     if labelled:
-        summary = (
-            "It has not learned its task, but nothing keeps the gradient from the first layer."
-        )
+        summary = f"{_learned(m)}; nothing keeps the gradient from the first layer."
     otherwise = ["unhealthy if a finding were an error: see gradscope rule"]
     if m.trial is None and labelled:
         otherwise.append("--trial 400 shows whether it learns when trained on")
     return Diagnosis(Verdict.HEALTHY, summary, (), _evidence(m, []), otherwise=tuple(otherwise))
+
+
+def _learned(m: Measurements) -> str:
+    """What the labelled data say of a model that they do not acquit."""
+    skill, own = m.skill, m.sample_skill
+    assert skill is not None
+    of_sample = max(own.value or 0.0, own.accuracy_skill or 0.0) if own is not None else 0.0
+    best = max(skill.value or 0.0, skill.accuracy_skill or 0.0)
+    if skill.held_out and of_sample > SKILL and best < SKILL:
+        return "It knows the sample but not the held-out data (overfitted, or wrong labels)"
+    if best > LEARNING:
+        return f"It has learned its task in part (skill {_number(skill.value)})"
+    return "It has not learned its task, or not yet"
 
 
 def _skill_that_acquits(skill: Skill) -> str:

@@ -42,7 +42,8 @@ MAY_IMPORT = {
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution", "places"},
-    "report": DATA | {"diagnosis", "counterfactual", "treatment", "commandline"},
+    "report": DATA
+    | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
     | {"commandline"},

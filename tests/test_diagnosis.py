@@ -153,6 +153,9 @@ CASES = {
     "nothing left at the first step": (
         in_time(None, skill=POOR), U, (Cause.VANISHING_THROUGH_TIME,)
     ),
+    "default pace in time": (
+        in_time(-8.0, skill=POOR), Verdict.WARNING, (Cause.VANISHING_THROUGH_TIME,)
+    ),
     "vanishing in time and works": (in_time(-12.0, skill=skill(0.9)), H, ()),
     "dead": (dead(), U, (Cause.DEAD_UNITS,)),
     "collapsed": (collapsed(), U, (Cause.FORWARD_COLLAPSE,)),

@@ -145,11 +145,24 @@ def _trusting(known: Allowed) -> type[pickle.Unpickler]:
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             path = f"{module}.{name}"
-            return (
-                known.modules[path] if path in known.modules else super().find_class(module, name)
-            )
+            if path in known.modules:
+                return known.modules[path]
+            try:
+                return super().find_class(module, name)
+            except (ImportError, AttributeError) as error:
+                raise pickle.UnpicklingError(_unknown_class(module, name)) from error
 
     return Unpickler
+
+
+def _unknown_class(module: str, name: str) -> str:
+    """A trusted file may name what cannot be imported here."""
+    if module == "__main__":
+        return (
+            f"it was saved by a script that defined '{name}': name that script with "
+            f"--allow __main__.{name}=FILE.py:{name}"
+        )
+    return f"'{module}.{name}' cannot be imported: is it installed, or on PYTHONPATH?"
 
 
 def _guarded(

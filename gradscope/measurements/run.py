@@ -106,6 +106,7 @@ class RunInfo:
     """How it was measured.
 
     ``parity``: with the runtime that the model was made for; None where torch is that runtime.
+    ``outputs``: names of the outputs that were chosen; empty where all are looked at.
     """
 
     mode: str
@@ -119,3 +120,4 @@ class RunInfo:
     backward_passes: int
     batch_statistics: tuple[str, ...] = ()
     parity: Parity | None = None
+    outputs: tuple[str, ...] = ()

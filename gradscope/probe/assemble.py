@@ -199,6 +199,10 @@ def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
     kind = class_name(module) if module is not None else ""
     if weight.dim() < 2 or kind in ("Embedding", "EmbeddingBag"):
         return None
+    if kind in ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"):
+        # Input and state are added up, so a cell starts with the size that its state asks for.
+        hidden = getattr(module, "hidden_size", 0)
+        return max(int(weight[0].numel()), hidden if isinstance(hidden, int) else 0)
     if kind.startswith("ConvTranspose"):
         groups = int(getattr(module, "groups", 1))
         return int(weight.shape[0] // groups * weight[0, 0].numel())

@@ -104,6 +104,7 @@ def measure(
         run=RunInfo(
             mode=settings.mode,
             seed=seed,
+            outputs=settings.outputs,
             draws=probed.draws,
             batch_size=batch_size,
             device=str(device),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
+from gradscope.attribution import works
 from gradscope.commandline import command_for, fix_command
 from gradscope.config import DataSettings, LoadSettings, Settings
 from gradscope.diagnosis import Inspection, Verdict
-from gradscope.findings import Severity
+from gradscope.findings import Cause, Severity
+from gradscope.judgement import lead
 from gradscope.measurements import Measurements
 
 
@@ -33,9 +35,19 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
         found.append((command_for(labelled), why))
     elif m.skill is not None and not m.skill.held_out:
         found.append((f"{base} --val HELD_OUT.npz", "skill on data that it was not trained on"))
+    if _raw_inputs(inspection, settings):
+        standardised = replace(settings, data=replace(settings.data, standardise=True))
+        why = "if it was trained on standardised data: is it the data or the model?"
+        found.insert(0, (command_for(standardised), why))
     found += _about(inspection, settings)
     found.append((f"{base} --all", "every layer, gate, parameter and finding, and what to do"))
     return found
+
+
+def _raw_inputs(inspection: Inspection, settings: Settings) -> bool:
+    data = settings.data
+    large = Cause.LARGE_INPUTS in inspection.diagnosis.causes
+    return large and data.data is not None and ":" not in data.data and not data.standardise
 
 
 def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
@@ -44,13 +56,15 @@ def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
     found = []
     if grave:
         why = "what this means and how sure it is"
-        found.append((f"gradscope rule {grave[0].code}", why))
+        first = lead(inspection.diagnosis.causes, grave)
+        found.append((f"gradscope rule {first.code}", why))
     m, verdict = inspection.measurements, inspection.diagnosis.verdict
     if m.skill is None:
         return found
     if verdict is Verdict.UNHEALTHY and not settings.probe.outputs:
         found.append((fix_command(settings), "repairs a copy, trains it and proves it is better"))
-    if verdict is Verdict.WARNING and m.trial is None:
+    labelled = verdict in (Verdict.WARNING, Verdict.HEALTHY) and not works(m)
+    if labelled and m.trial is None:
         tried = replace(settings, probe=replace(settings.probe, trial=400))
         found.append((command_for(tried), "trains copies, as it is and repaired: does it matter?"))
     return found

@@ -31,11 +31,13 @@ class NoGradientPath(Rule):
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         lost = [p for p in measured.parameters if _unreached(p)]
-        cut = [p for p in lost if p.used and p.trainable]
-        rest = [p for p in lost if not (p.used and p.trainable)]
+        chosen = bool(measured.run.outputs)
+        cut = [p for p in lost if p.used and p.trainable and not chosen]
+        rest = [p for p in lost if chosen or not (p.used and p.trainable)]
+        why = "no path from the chosen output" if chosen else "unused or frozen: no gradient path"
         for found, severity, what in (
             (cut, Severity.WARNING, "in use, but no gradient path leads to"),
-            (rest, Severity.INFORMATION, "unused or frozen: no gradient path leads to"),
+            (rest, Severity.INFORMATION, f"{why} leads to"),
         ):
             if found:
                 names = listed([p.name for p in found])
