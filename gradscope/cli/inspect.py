@@ -157,7 +157,7 @@ def inspect(
         typer.Option(
             metavar="CODE.NAME=NUMBER",
             help="Another threshold of a rule, e.g. GS101.total=-4; before those of "
-            "[tool.gradscope.rules] in pyproject.toml. Repeatable; 'gradscope rule' lists them.",
+            "\\[tool.gradscope.rules] in pyproject.toml. Repeatable; 'gradscope rule' lists them.",
             rich_help_panel=_REPORT,
         ),
     ] = None,

@@ -59,9 +59,14 @@ def find_state_dict(loaded: Any, where: str, key: str | None = None) -> StateDic
     notes: list[str] = []
     if path:
         notes.append(f"state_dict taken from '{path}'{_others(every, path, key)}")
-    skipped = [str(k) for k, v in loaded.items() if not isinstance(v, torch.Tensor | Mapping)]
+    skipped = [
+        str(k)
+        for k, v in loaded.items()
+        if not isinstance(v, torch.Tensor | Mapping)
+        or (isinstance(v, Mapping) and str(k).lower().startswith(_NEVER) and path != str(k))
+    ]
     if skipped:
-        notes.append(f"entries that are no tensors were left out: {some(skipped)}")
+        notes.append(f"entries beside the weights were left out: {some(skipped)}")
     return StateDict(tensors, tuple(notes), path)
 
 

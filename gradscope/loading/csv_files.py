@@ -159,15 +159,17 @@ def _refusal(scan: _Scan, index: int) -> DataError | None:
         many = f"{gaps[0]} of {scan.count} rows"
         what = f"column '{name}' has no value in {many}, first in line {gaps[1]}"
         return DataError(what, where=where, hint="Fill it in, or leave the rows or the column out.")
-    return None if text is None else _text(layout, name, *text)
+    return None if text is None else _text(layout, name, *text, labelled=scan.label is not None)
 
 
-def _text(layout: Layout, name: str, line: int, cell: str) -> DataError:
+def _text(layout: Layout, name: str, line: int, cell: str, *, labelled: bool) -> DataError:
     shown = cell if len(cell) <= 40 else f"{cell[:37]}..."
     what = f"column '{name}' holds texts, first '{shown}' in line {line}"
     plain = cell.strip().replace(",", "", 1)
     if "," in cell and plain.lstrip("+-").replace(".", "", 1).isdigit():
         hint = "Write decimals with a point."
+    elif labelled:
+        hint = "Leave the column out of the file, or turn its texts into numbers."
     else:
         hint = f"Turn them into numbers; if they are the labels: --label-column {name}."
     return DataError(what, where=str(layout.file), hint=hint)

@@ -236,7 +236,8 @@ def _sweep(fitted: Fitted) -> _Seen:
 
 def _binding_notes(bound: Bound) -> list[str]:
     """What became of the arrays."""
-    notes = [f"array '{n}' fits no input and was left out" for n in bound.unused]
+    labels = "" if bound.label else "; --label-column {} makes it the labels"
+    notes = [f"array '{n}' fits no input and was left out{labels.format(n)}" for n in bound.unused]
     return [*notes, *(["the arrays were passed as one dictionary"] if bound.together else [])]
 
 

@@ -150,6 +150,8 @@ def _refusal(name: str, place: Place, file: Path) -> DataError | None:
         return DataError(f"array '{name}' holds Python objects", where=str(file), hint=_PLAIN)
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         hint = "gradscope runs real, integer and boolean arrays."
+        if dtype.kind in "US":
+            hint = "Store classes as integers, or pass a CSV, where texts become classes."
         return DataError(f"array '{name}' has type {dtype}", where=str(file), hint=hint)
     if not place.shape:
         return single_number(name, str(file))

@@ -152,14 +152,16 @@ def _groups(
         raise DataError("has labels but no features", where=table.path)
     if separate or any(fields[i].shape for i in features):
         for i in features:
-            error = fields[i].refused or _text_refusal(table, i)
+            error = fields[i].refused or _text_refusal(table, i, label)
             if error is None:
                 groups[fields[i].name] = Group((i,), fields[i].dtype)
             else:
                 refused[fields[i].name] = error
         return groups, refused
     name = "x" if label is None or fields[label].name != "x" else "input"
-    error = next((e for i in features if (e := fields[i].refused or _text_refusal(table, i))), None)
+    error = next(
+        (e for i in features if (e := fields[i].refused or _text_refusal(table, i, label))), None
+    )
     if error is not None:
         return {}, {name: error}
     whole = all(not fields[i].dtype.is_floating_point for i in features)
@@ -167,11 +169,12 @@ def _groups(
     return {name: Group(tuple(features), dtype, joined=True)}, {}
 
 
-def _text_refusal(table: Table, index: int) -> DataError | None:
+def _text_refusal(table: Table, index: int, label: int | None) -> DataError | None:
     field = table.fields[index]
     if not field.text:
         return None
-    hint = f"Turn it into numbers or leave it out; if it is the label: --label-column {field.name}."
+    hint = "Turn it into numbers or leave it out"
+    hint += "." if label is not None else f"; if it is the label: --label-column {field.name}."
     return DataError(f"column '{field.name}' holds texts", where=table.path, hint=hint)
 
 

@@ -208,7 +208,7 @@ def _ledger(page: _Page, head: Head) -> None:
         if gain is not None:
             page.title("Where the gradient goes")
             text = f"{decades(gain)} decades from the output to the first hidden activation"
-            page.line("  ", text, "; too few of them for a ledger")
+            page.wrapped("  ", "", f"{text}; too few of them for a ledger")
         return
     weights, slope, derivative = _BARS[page.canvas.unicode]
     legend = f"decades left   weights {weights}  slope {slope}  derivative {derivative}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -62,7 +63,8 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
     yield from _wrapped(f"{t.outcome.value.upper()}  ", t.summary, width)
     yield ""
     before = t.before.diagnosis
-    yield from _wrapped("  before  ", f"{before.verdict.value}: {before.summary}", width)
+    if before.summary not in t.summary:
+        yield from _wrapped("  before  ", f"{before.verdict.value}: {before.summary}", width)
     if t.after is not None:
         after = t.after.diagnosis
         yield from _wrapped("  after   ", f"{after.verdict.value}: {after.summary}", width)
@@ -98,13 +100,13 @@ def _table(t: Treatment, width: int) -> Iterator[str]:
 def _row(stage: Stage) -> str:
     score = "-" if stage.score is None else f"{stage.score:.3f}"
     loss = "-" if stage.loss is None else f"{stage.loss:.3g}"
-    drift = "-" if stage.drift is None else f"{stage.drift:.2g}"
+    drift = "-" if stage.drift is None or math.isnan(stage.drift) else f"{stage.drift:.2g}"
     return f"{stage.name:<14}{score:>9}{loss:>10}{drift:>10}"
 
 
 def _training(t: Treatment) -> str:
     steps = f"{t.steps[-1]:,} steps" if t.steps else "not at all"
-    ended = f", {t.stopped}" if t.stopped else ""
+    ended = f", {t.stopped}" if t.stopped else ", ended by the limit of --epochs" * bool(t.steps)
     held = f"{t.samples:,} held-out samples ({t.held_out})"
     return f"{steps}, {t.recipe}{ended}; scored on {held}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradscope.findings import Finding, Severity, Skipped
-from gradscope.measurements import Measurements
+from gradscope.measurements import Measurements, Role
 from gradscope.places import listed, plural
 from gradscope.rules.base import Remedy, Rule
 from gradscope.rules.examples import measured, parameter, site
@@ -27,18 +27,31 @@ class Coverage(Rule):
     )
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
-        if measured.skipped:
-            count = len(measured.skipped)
-            message = f"{plural(count, 'thing')} not measured, see skipped (limit 0)"
-            where = listed([s.what for s in measured.skipped], 2)
-            yield self.finding(
-                Severity.INFORMATION, where, message, value=float(count), threshold=0.0
-            )
+        if all(_is_ratio_of_few(measured, s) for s in measured.skipped):
+            return
+        count = len(measured.skipped)
+        were = "was" if count == 1 else "were"
+        message = f"{plural(count, 'thing')} {were} not measured (listed under Not measured)"
+        where = listed([s.what for s in measured.skipped], 2)
+        yield self.finding(Severity.INFORMATION, where, message, value=float(count), threshold=0.0)
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
-        return (measured(site("0/tanh"), parameters=(parameter("0.weight"),)),)
+        short = measured(site("0/tanh"), skipped=(Skipped("total of output", "too few"),))
+        return (measured(site("0/tanh"), parameters=(parameter("0.weight"),)), short)
 
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
-        return (measured(site("0/tanh"), skipped=(Skipped("gates", "fused"),)),)
+        gates, total = Skipped("gates", "fused"), Skipped("total of output", "every gradient is 0")
+        return (
+            measured(site("0/tanh"), skipped=(gates,)),
+            measured(site("0/tanh"), skipped=(gates, total)),
+            measured(site("0/tanh"), site("2/tanh"), skipped=(total,)),
+        )
+
+
+def _is_ratio_of_few(measured: Measurements, skipped: Skipped) -> bool:
+    """Whether it is a ratio along the network where fewer than two activations lie: nothing that
+    could be measured."""
+    hidden = sum(s.role in (Role.HIDDEN, Role.PART) for s in measured.sites)
+    return hidden < 2 and skipped.what in {f"total of {h.name}" for h in measured.heads}

@@ -60,7 +60,7 @@ class InputScale(Rule):
             if offset or unbounded:
                 severity = self.graver(measured, Severity.INFORMATION)
             where, how = self._columns(given)
-            message = f"{how}, root mean square {given.rms:.3g} (limit {limit:.3g})"
+            message = f"{how}root mean square {given.rms:.3g} (limit {limit:.3g})"
             if saturated is not None:
                 message += f"; saturates {saturated:.0%} of the first layer"
             yield self.finding(
@@ -82,16 +82,18 @@ class InputScale(Rule):
         return share if share > self.limit("saturated") else None
 
     def _columns(self, given: InputStats) -> tuple[str, str]:
-        """(place, what stands out): single columns where the others are of another scale."""
+        """(place, words before the whole input's root mean square): single columns where the others
+        are of another scale."""
         typical = given.typical_rms or 0.0
         large = [f for f in given.largest if _rms(f) > self.limit("column") * max(typical, 1e-9)]
         if not large or typical > self.limit("rms"):
             shift = abs(given.mean or 0.0) > 0.9 * (given.rms or 0.0)
-            return given.name, f"mean {given.mean:.3g}" if shift else "all columns"
-        names = listed([str(f.index) for f in large], 6)
+            return given.name, f"mean {given.mean:.3g}, " if shift else "all columns, "
         first = large[0]
-        text = f"column {first.index}: mean {first.mean:.3g}, sd {first.sd:.3g}"
-        return f"{given.name}[:, {names}]", text
+        names = listed([str(f.index) for f in large], 6)
+        where = f"[{names}]" if len(large) > 1 else names
+        text = f"column {first.index}: mean {first.mean:.3g}, sd {first.sd:.3g}; all columns: "
+        return f"{given.name}[:, {where}]", text
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
