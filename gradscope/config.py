@@ -131,3 +131,10 @@ class Settings:
     rules: Mapping[str, object] = field(default_factory=dict)
     rules_from: str | None = None
     limits: tuple[str, ...] = ()
+
+    def inputs(self) -> tuple[str | None, ...]:
+        """Everything that is read, as the user named it: none of it may be written to."""
+        classes = (text.partition("=")[2] or None for text in self.load.allow)
+        settings_file = self.rules_from.partition(" [")[0] if self.rules_from else None
+        code = (self.load.arch, *classes, self.probe.loss)
+        return (self.model, self.data.data, self.data.val, *code, settings_file)

@@ -23,8 +23,11 @@ def check_target(target: str, *, inputs: Iterable[str | None], option: str) -> N
         raise OutputError(
             f"the folder '{path.parent}' does not exist", where=option, hint="Create it first."
         )
+    if path.exists() and not path.is_file():
+        hint = "Name an ordinary file; without the option the report goes to stdout."
+        raise OutputError(f"'{target}' is no ordinary file", where=option, hint=hint)
     for name in inputs:
-        if name is not None and _same_file(path, Path(name)):
+        if name is not None and _is_input(path, name):
             raise OutputError(
                 f"'{target}' is an input of this run, and inputs are never modified",
                 where=option,
@@ -80,6 +83,15 @@ def _unwritable(target: str, error: OSError, option: str) -> OutputError:
         where=option,
         hint="Choose a folder that you may write to.",
     )
+
+
+def _is_input(path: Path, name: str) -> bool:
+    """Whether writing there would change an input: a file, code as ``FILE.py:name``, a folder."""
+    source, found, _ = name.partition(".py:")
+    read = Path(f"{source}.py" if found else name)
+    if _same_file(path, read) or path.absolute() == read.absolute():
+        return True
+    return read.is_dir() and _same_file(path.parent, read)
 
 
 def _same_file(one: Path, other: Path) -> bool:

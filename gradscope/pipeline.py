@@ -95,7 +95,7 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
-    inputs = (settings.model, settings.data.data, settings.data.val)
+    inputs = settings.inputs()
     if repair.out is not None:
         check_target(repair.out, inputs=inputs, option="--out")
     from gradscope.loading import check_saving, load_model
@@ -260,7 +260,7 @@ def check_outputs(settings: Settings) -> None:
     """Refuse an output file that cannot be written, before anything is loaded."""
     target = settings.probe.save_gradients
     if target is not None:
-        inputs = (settings.model, settings.data.data, settings.data.val)
+        inputs = settings.inputs()
         check_target(target, inputs=inputs, option="--save-gradients")
 
 

@@ -32,7 +32,10 @@ def find_settings(start: Path | None = None) -> FileSettings:
     Raises:
         OptionError: a file that cannot be read, or holds what gradscope does not know.
     """
-    here = (start or Path.cwd()).absolute()
+    try:
+        here = (start or Path.cwd()).absolute()
+    except FileNotFoundError:  # the working directory was removed
+        return FileSettings()
     for folder in (here, *here.parents):
         own = folder / "gradscope.toml"
         if own.is_file():
@@ -48,7 +51,7 @@ def find_settings(start: Path | None = None) -> FileSettings:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise OptionError(f"cannot be read ({error})", where=str(path)) from error
 
 

@@ -206,7 +206,7 @@ def inspect(
     )
     check_data_options(data, label_column, standardise)
     if out is not None:
-        check_target(out, inputs=(model, data, val, save_gradients), option="--out")
+        check_target(out, inputs=(*settings.inputs(), save_gradients), option="--out")
     return _run(settings, format_, out, all_layers, fail_on)
 
 

@@ -70,11 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(_sentence(error.format_message()), status.REFUSED, _help_hint(error))
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        return _refuse(_system_said(error), status.REFUSED)
+    except SystemExit as error:
+        what = f"the code that was run called sys.exit({error.code!r}): nothing can be said"
+        return _refuse(f"{what}. Guard it with `if __name__ == '__main__':`.", status.REFUSED)
+    except GeneratorExit:
+        return _refuse("the code that was run raised GeneratorExit.", status.REFUSED)
     except Exception as error:  # a bug of ours: say so in one line, and how to get the rest
         if os.environ.get(DEBUG):
             raise
         return _bug(error)
     return int(result or status.CLEAN)
+
+
+def _system_said(error: OSError) -> str:
+    """Permissions, names that are too long, a full device: the system's words and the place."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}. Check the path and what you may do there."
 
 
 def _refuse(text: str, exit_status: int, hint: str = "") -> int:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gradscope.errors import OutputError
 from gradscope.files import write_atomic
 
 DEBUG = "GRADSCOPE_DEBUG"
@@ -31,6 +32,8 @@ def canvas(target: str | None) -> Canvas:
     width = max(40, shutil.get_terminal_size((80, 24)).columns)
     if target is not None:
         return Canvas(width, colour=False, unicode=True)
+    if sys.stdout is None:
+        raise OutputError("is closed", where="stdout", hint="Write the report with --out FILE.")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     return Canvas(width, colour=sys.stdout.isatty() and not plain, unicode=_takes_unicode())
 
@@ -49,7 +52,16 @@ def emit(text: str, target: str | None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has seen enough (`| head`). The interpreter flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
+    except OSError as error:
+        _drop_stdout()
+        what = f"cannot be written ({error.strerror or error})"
+        raise OutputError(what, where="stdout", hint="Write with --out FILE.") from error
+
+
+def _drop_stdout() -> None:
+    """What is left in the buffer goes nowhere when the interpreter flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

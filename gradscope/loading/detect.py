@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import stat
 import zipfile
 import zlib
 from enum import StrEnum
@@ -43,6 +44,9 @@ def check_file(path: str) -> Path:
     if file.is_dir():
         raise LoadError("is a folder, not a file", where=path, hint="Name the model file in it.")
     try:
+        if stat.S_ISFIFO(file.stat().st_mode):
+            raise LoadError("is a pipe, which cannot be read twice", where=path,
+                            hint="Write it to a file first.")  # fmt: skip
         with file.open("rb") as stream:
             empty = not stream.read(1)
     except OSError as error:

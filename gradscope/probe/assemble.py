@@ -197,7 +197,7 @@ def _time_ledgers(sums: Sums) -> tuple[TimeLedger, ...]:
 def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
     """Inputs of one unit; None for vectors and embeddings."""
     kind = class_name(module) if module is not None else ""
-    if weight.dim() < 2 or kind in ("Embedding", "EmbeddingBag"):
+    if weight.dim() < 2 or not weight.numel() or kind in ("Embedding", "EmbeddingBag"):
         return None
     if kind in ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"):
         # Input and state are added up, so a cell starts with the size that its state asks for.

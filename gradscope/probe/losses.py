@@ -60,7 +60,7 @@ def decide(
     if kind == "bce" and entered_before == "sigmoid":
         how += "; the output is already a sigmoid"
     loss = Loss(kind, how, function)
-    _check(loss, output, labels)
+    check_labels(loss, output, labels)
     return loss
 
 
@@ -150,8 +150,12 @@ def _user_function(name: str) -> LossFunction:
     return call
 
 
-def _check(loss: Loss, output: torch.Tensor, labels: torch.Tensor) -> None:
-    """Labels that do not fit are the user's to know of, in one line."""
+def check_labels(loss: Loss, output: torch.Tensor, labels: torch.Tensor) -> None:
+    """Labels that do not fit are the user's to know of, in one line.
+
+    Raises:
+        OptionError: their shape or their range is not that of the output.
+    """
     shapes = f"output {tuple(output.shape)}, labels {tuple(labels.shape)} {labels.dtype}"
     if loss.kind in ("cross-entropy", "nll"):
         scores = class_last(output, labels) if output.dim() else output
@@ -159,12 +163,16 @@ def _check(loss: Loss, output: torch.Tensor, labels: torch.Tensor) -> None:
         if labels.is_floating_point() or labels.dim() != scores.dim() - 1:
             hint = "Give one integer class for each sample, or choose --loss mse."
             raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels", hint=hint)
+        if tuple(labels.shape) != tuple(scores.shape[:-1]):
+            hint = "The model's first output must have one answer for each label."
+            raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels", hint=hint)
         if int(labels.min()) < 0 or int(labels.max()) >= classes:
             low, high = int(labels.min()), int(labels.max())
             what = f"labels run from {low} to {high}, but the model has {classes} classes"
             raise OptionError(what, where="labels", hint="Count classes from 0.")
     elif loss.kind in ("bce", "mse") and output.numel() != labels.numel():
-        raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels")
+        hint = "Give one number for each of the model's outputs, or choose --output."
+        raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels", hint=hint)
 
 
 @dataclass(frozen=True)
@@ -212,13 +220,19 @@ def score(
     losses = loss.function(output, labels).detach().double().cpu()
     right, answers = None, 0
     if loss.kind in ("cross-entropy", "nll"):
-        answer = class_last(output, labels).argmax(dim=-1)
-        right, answers = int((answer == labels).sum()), labels.numel()
+        scores = class_last(output, labels)
+        right = int(((scores.argmax(dim=-1) == labels) & is_answer(scores)).sum())
+        answers = labels.numel()
     elif loss.kind == "bce":
         middle = 0.5 if entered_before == "sigmoid" else 0.0
         answer = output.reshape(-1) > middle
         right, answers = int((answer == (labels.reshape(-1) > 0.5)).sum()), labels.numel()
     return Score((losses,), right, answers, (labels.detach().cpu(),))
+
+
+def is_answer(scores: torch.Tensor) -> torch.Tensor:
+    """Where the largest of the scores says something: among NaN argmax would name class 0."""
+    return ~scores.isnan().any(dim=-1)
 
 
 def skill(loss: Loss, whole: Score) -> tuple[float | None, float | None, float | None]:

@@ -15,6 +15,7 @@ from gradscope.probe.losses import (
     Loss,
     Score,
     accuracy_skill,
+    check_labels,
     commonest,
     decide,
     score,
@@ -88,6 +89,8 @@ class Scorer:
     def _decided(self, output: torch.Tensor, labels: torch.Tensor) -> Loss:
         if self._loss is None:
             self._loss = decide(self._name, output, labels, self._squash)
+        else:
+            check_labels(self._loss, output, labels)
         return self._loss
 
     def _run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from gradscope.errors import DataError
+from gradscope.errors import DataError, ProbeError
 from gradscope.measurements import Arm
 from gradscope.model import Batch
 from gradscope.probe.heads import chosen_tensors
-from gradscope.probe.losses import Loss, class_last, decide
+from gradscope.probe.losses import Loss, check_labels, class_last, decide, is_answer
 from gradscope.progress import Progress
 from gradscope.repair.minibatches import Minibatches
 
@@ -165,7 +165,13 @@ class Trainee:
             return value.to(self.device).clone() if isinstance(value, torch.Tensor) else value
 
         self.enter_call()
-        output = self.module(*tree_map(enter, batch.args), **tree_map(enter, dict(batch.kwargs)))
+        args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
+        try:
+            output = self.module(*args, **kwargs)
+        except Exception as error:  # any code may stand in a model's forward
+            first = str(error).strip().split("\n")[0][:200]
+            what = f"the model cannot be trained on {batch.size} samples at once"
+            raise ProbeError(f"{what}: {type(error).__name__}: {first}") from error
         tensors = (t for _, t in chosen_tensors(output, self.outputs))
         return next((t for t in tensors if t.is_floating_point() and t.numel()), None)
 
@@ -181,6 +187,8 @@ class Trainee:
         labels = batch.labels.to(self.device)
         if self.loss is None:
             self.loss = decide(self.loss_name, first, labels, self.squash)
+        else:
+            check_labels(self.loss, first, labels)
         return first, labels, self.loss
 
     def score(self, batches: Iterator[Batch]) -> Scored:
@@ -275,7 +283,8 @@ def _right(
 ) -> torch.Tensor | None:
     """Share of right answers of each sample; None for a regression."""
     if loss.kind in ("cross-entropy", "nll"):
-        hits = class_last(output, labels).argmax(dim=-1) == labels
+        scores = class_last(output, labels)
+        hits = (scores.argmax(dim=-1) == labels) & is_answer(scores)
     elif loss.kind == "bce":
         middle = 0.5 if squash == "sigmoid" else 0.0
         hits = (output > middle) == (labels.reshape(output.shape) > 0.5)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gradscope.config import Settings
-from gradscope.errors import GradscopeError, OptionError
+from gradscope.errors import GradscopeError, OptionError, ProbeError
 from gradscope.findings import Cause, Skipped
 from gradscope.measurements import Measurements, Trial
 from gradscope.model import Batch, LoadedModel, Sample
@@ -81,6 +81,8 @@ def run_trial(
             with put_back(module):
                 _repair(names, module, suspects, trainee, data, settings.data.seed)
                 after = train(trainee, data, recipe, progress)
+        except ProbeError as error:
+            return Skipped("trial", error.what)
         except GradscopeError:
             raise
         except Exception as error:  # any code may stand in a model's forward
