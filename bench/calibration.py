@@ -95,7 +95,8 @@ def evaluate(options: argparse.Namespace) -> None:
             judged[mode] = rows
     families = len({r["family"] for r in found})
     counts = ", ".join(f"{len(rows)} {mode}" for mode, rows in judged.items())
-    command = " ".join(["python bench/calibration.py", *sys.argv[1:]])
+    said = ["DIR" if a == str(options.dir) else a for a in sys.argv[1:]]
+    command = " ".join(["python bench/calibration.py", *said])
     lines = [
         f"# Calibration: {'development' if options.part == 'dev' else 'untouched'} families",
         "",

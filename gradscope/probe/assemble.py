@@ -165,12 +165,15 @@ def heads(
 def _why_no_total(ledger: Ledger, sums: Sums) -> str:
     entries = len(ledger.entries)
     if ledger.samples:
-        return "at the first hidden activation every gradient is 0: too small for its type"
+        return (
+            "at the first hidden activation every gradient is 0: its units are off, or it is too "
+            "small for its type"
+        )
     if entries >= 2:
         return "no sample has a finite, non-zero gradient at the last hidden activation"
     hidden = [s for s in sums.sites.values() if s.info.role in (Role.HIDDEN, Role.PART)]
     if entries == 0 and len(hidden) < 2:
-        return f"{len(hidden)} hidden activations: a ratio needs two"
+        return f"hidden activations: {len(hidden)}, and a ratio needs two"
     return "all hidden activations lie within one block: a ratio along the spine needs two"
 
 

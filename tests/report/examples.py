@@ -82,7 +82,7 @@ def _recurrent() -> Measurements:
     time = TimeLedger("lstm.l0/state", 8, -0.1, -0.7, (0, 7))
     empty = Ledger(None, None, None, None, None, None, 0, 0, 6, (), (time,))
     head = Head("output", (64, 10), 0, "softmax", None, empty)
-    reason = "0 hidden activations: a ratio needs two"
+    reason = "hidden activations: 0, and a ratio needs two"
     return measured(
         *sites, parameters=(parameter("lstm.weight_ih_l0"),), heads=(head,), skill=_SKILL,
         skipped=(Skipped("total of output", reason),),
