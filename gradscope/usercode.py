@@ -86,4 +86,8 @@ def one_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if "importlib" not in f.filename and "gradscope" not in f.filename]
     place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return f"{type(error).__name__}: {error}{place}"
+    try:
+        said = str(error)
+    except Exception as worse:  # an error of the user's may fail even at this
+        said = f"(its text fails: {type(worse).__name__})"
+    return f"{type(error).__name__}: {said}{place}"

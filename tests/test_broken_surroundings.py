@@ -169,3 +169,40 @@ def test_a_name_that_is_too_long(folder, capsys):
     refused(capsys, "inspect", "m" * 300)
     refused(capsys, "inspect", "m.pt", "--data", "d" * 300)
     refused(capsys, "inspect", "m.pt", "--out", "o" * 300)
+
+
+ODD = """
+import torch
+x, y = torch.randn(8, 4), torch.arange(8) % 3
+def sparse(): return [(x.to_sparse(), y)]
+def meta(): return [(x.to("meta"), y)]
+def big(): return [(x, y.to(torch.uint64))]
+def endless():
+    a = []
+    a.append(a)
+    return [a]
+class Bad(Exception):
+    def __str__(self): raise ValueError
+def fails(): raise Bad
+def lazy(): return torch.nn.Sequential(torch.nn.LazyLinear(8), torch.nn.Linear(8, 3))
+"""
+
+
+@pytest.mark.parametrize("name", ["sparse", "meta", "big", "endless", "fails"])
+def test_odd_batches(folder, capsys, name):
+    (folder / "odd.py").write_text(ODD)
+    refused(capsys, "inspect", "m.pt", "--data", f"odd.py:{name}")
+
+
+def test_odd_code(folder, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    (folder / "odd.py").write_text(ODD)
+    (folder / "broken_module.py").write_text("1 / 0\n")
+    assert "no shape yet" in refused(capsys, "inspect", "s.pt", "--arch", "odd.py:lazy")
+    assert "ZeroDivisionError" in refused(capsys, "inspect", "m.pt", "--allow", "broken_module")
+    refused(capsys, "inspect", "s.pt", "--arch", "odd.py:fails")
+
+
+def test_numbers_beyond_reason(folder, capsys):
+    refused(capsys, "inspect", "m.pt", "--draws", "9" * 25)
+    refused(capsys, "inspect", "m.pt", "--input-shape", "999999999999999999x999999999999999")

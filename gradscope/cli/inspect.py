@@ -97,6 +97,7 @@ def inspect(
         int,
         typer.Option(
             min=1,
+            max=10_000,
             metavar="K",
             help="Random cotangents; a backward pass each.",
             rich_help_panel=_PROBE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -35,6 +36,7 @@ class Mode(StrEnum):
 
 LOSSES = ("auto", "cross-entropy", "bce", "mse", "nll")
 
+_MOST_NUMBERS = 1 << 36
 _REFERENCE = re.compile(r"[^:]+:[A-Za-z_][\w.]*")
 _SHAPE = re.compile(r"[1-9]\d{0,17}(x[1-9]\d{0,17})*", re.ASCII)
 
@@ -103,4 +105,7 @@ def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
             called = f"'{name}'" if name else "the first input"
             raise OptionError(f"{called} is given twice", where="--input-shape")
         shapes[name] = tuple(int(size) for size in shape.split("x"))
+        if math.prod(shapes[name]) > _MOST_NUMBERS:
+            what = f"'{shape[:60]}' is more than a sample can be"
+            raise OptionError(what, where="--input-shape")
     return shapes

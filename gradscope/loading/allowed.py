@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gradscope.errors import OptionError
-from gradscope.usercode import load_object
+from gradscope.usercode import load_object, one_line
 
 GETATTR = {"builtins.getattr", "__builtin__.getattr"}
 FUNCTIONS_OF_TORCH = "torch._C._VariableFunctionsClass"
@@ -117,6 +117,9 @@ def _admitted(text: str) -> dict[str, type[torch.nn.Module]]:
             hint = "Is it installed, or on PYTHONPATH?"
             raise OptionError(f"cannot import '{name}'", where="--allow", hint=hint) from None
         return {name: _module_class(load_object(f"{path}:{attribute}", option="--allow"), text)}
+    except Exception as error:  # any code may stand in a module of the user's
+        what = f"'{name}' fails when imported: {one_line(error)}"
+        raise OptionError(what, where="--allow") from error
     classes = [v for v in vars(module).values() if isinstance(v, type)]
     found = {
         f"{c.__module__}.{c.__qualname__}": c for c in classes if issubclass(c, torch.nn.Module)

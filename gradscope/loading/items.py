@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,26 @@ class Item:
     notes: tuple[str, ...] = field(default=())
 
 
+def _check_kinds(value: Any, text: str) -> None:
+    """Only tensors whose numbers lie in memory one after another can be cut into samples."""
+    for leaf in leaves([value]):
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        odd = next((n for n, is_it in _ODD.items() if is_it(leaf)), None)
+        if odd is not None:
+            hint = "Yield dense tensors, in memory."
+            raise DataError(f"yields a {odd} tensor", where=text, hint=hint)
+
+
+_ODD: Mapping[str, Callable[[torch.Tensor], bool]] = {
+    "nested": lambda t: t.is_nested,
+    "meta": lambda t: t.is_meta,
+    "quantised": lambda t: t.is_quantized,
+    "sparse": lambda t: t.layout is not torch.strided,
+    "uint64": lambda t: t.dtype is torch.uint64,
+}
+
+
 class Splitter:
     """Tells inputs from labels; what was decided at the first batch holds for all.
 
@@ -55,7 +75,11 @@ class Splitter:
         Raises:
             DataError: it is none, or does not fit the model's inputs.
         """
-        item = self._split(_tensors(value))
+        try:
+            _check_kinds(value, self._text)
+            item = self._split(_tensors(value))
+        except RecursionError as error:
+            raise DataError("yields what contains itself", where=self._text, hint=HINT) from error
         sizes = [n for n in map(length, leaves((item.args, dict(item.kwargs)))) if n is not None]
         if not sizes:
             raise DataError(f"yields {described(value)}", where=self._text, hint=HINT)

@@ -132,4 +132,9 @@ def build(arch: str, arguments: Mapping[str, object]) -> torch.nn.Module:
         raise OptionError(
             f"'{arch}' returned a {type(module).__name__}, not an nn.Module", where="--arch"
         )
+    lazy = [n for n, p in module.named_parameters() if torch.nn.parameter.is_lazy(p)]
+    if lazy:
+        hint = "Give its layers their sizes, or run it once in the factory."
+        what = f"'{arch}' returned a model whose '{lazy[0]}' has no shape yet"
+        raise OptionError(what, where="--arch", hint=hint)
     return module
