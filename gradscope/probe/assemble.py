@@ -202,14 +202,19 @@ def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
     kind = class_name(module) if module is not None else ""
     if weight.dim() < 2 or not weight.numel() or kind in ("Embedding", "EmbeddingBag"):
         return None
-    if kind in ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"):
-        # Input and state are added up, so a cell starts with the size that its state asks for.
-        hidden = getattr(module, "hidden_size", 0)
-        return max(int(weight[0].numel()), hidden if isinstance(hidden, int) else 0)
     if kind.startswith("ConvTranspose"):
         groups = int(getattr(module, "groups", 1))
         return int(weight.shape[0] // groups * weight[0, 0].numel())
     return int(weight[0].numel())
+
+
+def _with_state(name: str, inputs: int | None, tensors: Mapping[str, torch.Tensor]) -> int | None:
+    """Input and state of a recurrent cell are added up, so its input weights start with the size
+    that the state asks for. Told by names, which every form of a model keeps."""
+    state = tensors.get(name.replace("weight_ih", "weight_hh")) if "weight_ih" in name else None
+    if inputs is None or state is None or state.dim() != 2:
+        return inputs
+    return max(inputs, state.shape[1])
 
 
 def parameters(
@@ -237,6 +242,7 @@ def parameters(
         else:
             path = owner_of(name)[0]
             inputs = fan_in(owners.get(path), whole) if whole is not None else None
+            inputs = _with_state(name, inputs, names.tensors)
         gain = math.sqrt(2.0) if name in relu_fed else 1.0
         weight = weight_stats(tensor, inputs, gain)
         if whole is not tensor and whole is not None:
