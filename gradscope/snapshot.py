@@ -128,7 +128,7 @@ class _Attributes:
 
 
 def _attributes(module: torch.nn.Module) -> list[tuple[str, Any]]:
-    return [(k, v) for k, v in vars(module).items() if k not in _OWN and not k.endswith("_hooks")]
+    return [(k, v) for k, v in vars(module).items() if k not in _OWN and "_hooks" not in k]
 
 
 class _Contents:

@@ -69,7 +69,9 @@ class Case:
         batch = next(self.data.once(), None)
         if batch is None:
             return None
-        with torch.no_grad(), Capture(self.tensors) as capture:
+        # Of all parameters: the last of those that may be changed can be another layer's.
+        every = dict(self.trainee.module.named_parameters())
+        with torch.no_grad(), Capture(every) as capture:
             self.trainee.call(batch)
         return capture.uses[-1].weight if capture.uses else None
 

@@ -83,6 +83,18 @@ def test_fused_transformers_are_unfused():
     assert all(p.gradient.norm for p in found.parameters)
 
 
+@pytest.mark.parametrize("keywords", [False, True])
+def test_hooks_that_are_set_later_stay_as_they_were_set(keywords):
+    """Which hooks take keywords is told by dictionaries beside those of the hooks."""
+    module, seen = nn.Linear(3, 2), []
+    snapshot = Snapshot(module)
+    hook = lambda *given: seen.append(len(given))  # noqa: E731
+    module.register_forward_hook(hook, with_kwargs=keywords)
+    snapshot.restore()
+    module(torch.zeros(1, 3))
+    assert seen == [4 if keywords else 3]
+
+
 def test_a_weight_under_another_name_is_no_state():
     """What trains a model must not find its weights put back before each call."""
     module = nn.Linear(3, 2)

@@ -148,13 +148,25 @@ def test_nothing_to_revive():
         perform(Revive(), case(mlp(nn.Tanh)))
 
 
-def norms() -> nn.Sequential:
-    torch.manual_seed(0)
+def norms(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Tanh(),
         nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), nn.Tanh(), nn.Flatten(),
         nn.Linear(256, 32), nn.Tanh(), nn.Linear(32, 10),
     )  # fmt: skip
+
+
+def test_a_frozen_last_layer_makes_no_other_one_the_last():
+    """Outputs are scaled in the last layer; one that only feeds a norm is none."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 10)
+    )
+    whole = case(module)
+    free = replace(whole, tensors={n: t for n, t in whole.tensors.items() if n[0] != "4"})
+    assert [link.weight for link in whole.chain.last] == ["4.weight"]
+    assert free.chain.last == ()
 
 
 def test_a_batch_norm_takes_the_scale_of_its_weights():
@@ -177,13 +189,25 @@ def test_a_batch_norm_takes_the_scale_of_its_weights():
     assert float(drift) < 1e-3
 
 
-def test_large_weights_before_batch_norms_learn_again():
-    """Reference: at least .92 after 100 steps."""
-    module = norms()
+def large_before_norms(seed: int) -> nn.Sequential:
+    module = norms(seed)
     with torch.no_grad():
         for p in module.parameters():
             p.uniform_(-10, 10)
-    trained(module, 50)
+    return trained(module, 50)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the reference's .92 is not reached: .911 in the mean of six starts"
+)
+def test_large_weights_before_batch_norms_reach_the_reference():
+    repairs = (repaired(large_before_norms(seed), BatchNormFold()) for seed in range(6))
+    assert sum(accuracy(trained(module, 100)) for module in repairs) / 6 >= 0.92
+
+
+def test_large_weights_before_batch_norms_learn_again():
+    """One start; over several it is .90 to .93, see below."""
+    module = large_before_norms(0)
     assert accuracy(trained(copy.deepcopy(module), 100)) < 0.6
     assert accuracy(trained(repaired(module, BatchNormFold()), 100)) > 0.9
 
