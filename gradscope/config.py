@@ -138,3 +138,20 @@ class Settings:
         settings_file = self.rules_from.partition(" [")[0] if self.rules_from else None
         code = (self.load.arch, *classes, self.probe.loss)
         return (self.model, self.data.data, self.data.val, *code, settings_file)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What a check counts, and what makes it fail.
+
+    Attributes:
+        fail_on: error, warning, undetermined or never.
+        codes: of the rules that are selected; None: all.
+    """
+
+    fail_on: str = "error"
+    codes: frozenset[str] | None = None
+
+    def selects(self, code: str) -> bool:
+        """Whether findings of this rule are looked at."""
+        return self.codes is None or code in self.codes

@@ -6,13 +6,14 @@ Everything that imports torch is imported inside the functions, so that ``--help
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradscope.commandline import command_for
-from gradscope.config import FixSettings, Settings
+from gradscope.config import CheckSettings, FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target, replace_atomic, write_atomic
 from gradscope.findings import Skipped
@@ -21,6 +22,7 @@ from gradscope.progress import Progress, Silent
 if TYPE_CHECKING:
     import torch
 
+    from gradscope.checking import CheckResult, ModelCheck, RuleInfo
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
@@ -57,6 +59,54 @@ def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
         sample, validation = _samples(model, settings)
         progress.finish()
         return _examined(model, sample, validation, settings, progress)
+
+
+def check(
+    subjects: Sequence[Settings], wanted: CheckSettings, progress: Progress | None = None
+) -> CheckResult:
+    """Examine saved models one after another, and say what counts of what was found.
+
+    Args:
+        subjects: the models, each with its data and how it is opened.
+        wanted: what is selected, ignored and known, and what fails.
+        progress: told about long work; nobody by default.
+
+    Raises:
+        OptionError: a setting that no model could be served with. A model that cannot be served is
+            no error here: it is a line of the result.
+    """
+    from gradscope.checking import CheckResult, summarise
+
+    models = tuple(_checked(settings, wanted, progress) for settings in subjects)
+    return CheckResult(models, summarise(models), wanted.fail_on, rules=_rules())
+
+
+def _checked(settings: Settings, wanted: CheckSettings, progress: Progress | None) -> ModelCheck:
+    """One model; nothing of it is kept but what was found."""
+    from gradscope.checking import count_findings, refusal
+
+    path = settings.model
+    try:
+        inspection = inspect(settings, progress)
+    except GradscopeError as error:
+        return refusal(path, str(error), error.exit_status)
+    except OSError as error:
+        return refusal(path, f"{error.filename or path}: {error.strerror or error}", 2)
+    except (SystemExit, GeneratorExit) as error:
+        return refusal(path, f"the code that was run ended with {error!r}", 2)
+    finally:
+        gc.collect()  # modules hold themselves in cycles; the next model needs the memory
+    return count_findings(path, inspection, wanted, command_for(settings))
+
+
+def _rules() -> dict[str, RuleInfo]:
+    from gradscope.checking import RuleInfo
+    from gradscope.rules import all_rules
+
+    return {
+        r.code: RuleInfo(r.code, r.name, r.summary, r.explanation, r.remedy.advice)
+        for r in all_rules()
+    }
 
 
 def _examined(

@@ -37,18 +37,29 @@ MAY_IMPORT = {
     "counterfactual": DATA,
     "judgement": DATA | {"attribution"},
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
+    "checking": DATA | {"diagnosis"},
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution", "places"},
     "report": DATA
-    | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"},
+    | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
+    | {"checking"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
-    | {"commandline"},
+    | {"commandline", "checking"},
     "cli": DATA
-    | {"pipeline", "report", "files", "diagnosis", "treatment", "settings_file", "rules"},
+    | {
+        "checking",
+        "pipeline",
+        "report",
+        "files",
+        "diagnosis",
+        "treatment",
+        "settings_file",
+        "rules",
+    },
 }
 
 # What only some may import, at the top or inside a function.

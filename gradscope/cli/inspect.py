@@ -31,43 +31,32 @@ from gradscope.cli.options import (
     parse_samples,
 )
 from gradscope.cli.output import canvas, emit, quiet
+from gradscope.cli.probe_options import (
+    BATCH_SIZE,
+    DATA,
+    DEVICE,
+    DRAWS,
+    LIMIT,
+    LOSS,
+    MODE,
+    SAMPLES,
+    SEED,
+    VAL,
+)
 from gradscope.cli.status import exit_status
 from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.files import check_target
 from gradscope.settings_file import find_settings
 
-_DATA, _PROBE, _REPORT = "Data", "Measuring", "Report"
+_PROBE, _REPORT = "Measuring", "Report"
 
 
 def inspect(
     model: Model,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|MODULE:FN",
-            help="Samples to run: .npz, .npy, .pt, safetensors, .csv, Parquet, a saved dataset, a "
-            "folder of shards, or a callable that yields batches. x is the only or first input, y "
-            "the labels. Without it an input is made up.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    val: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|MODULE:FN",
-            help="Held-out samples, in the same forms.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    samples: Annotated[
-        str,
-        typer.Option(
-            metavar="N|all", help="How many samples to run at most.", rich_help_panel=_DATA
-        ),
-    ] = "512",
-    batch_size: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Samples in one pass.", rich_help_panel=_DATA)
-    ] = 512,
+    data: Annotated[str | None, DATA] = None,
+    val: Annotated[str | None, VAL] = None,
+    samples: Annotated[str, SAMPLES] = "512",
+    batch_size: Annotated[int, BATCH_SIZE] = 512,
     label_column: LabelColumn = None,
     standardise: Standardise = False,
     input_shape: InputShape = None,
@@ -76,14 +65,7 @@ def inspect(
     allow: Allow = None,
     key: Key = None,
     trust_model: TrustModel = False,
-    loss: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="auto, cross-entropy, bce, mse, nll or MODULE:FN; used if there are labels.",
-            rich_help_panel=_PROBE,
-        ),
-    ] = "auto",
+    loss: Annotated[str, LOSS] = "auto",
     output: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,16 +75,7 @@ def inspect(
             rich_help_panel=_PROBE,
         ),
     ] = None,
-    draws: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=10_000,
-            metavar="K",
-            help="Random cotangents; a backward pass each.",
-            rich_help_panel=_PROBE,
-        ),
-    ] = 4,
+    draws: Annotated[int, DRAWS] = 4,
     trial: Annotated[
         int,
         typer.Option(
@@ -113,26 +86,9 @@ def inspect(
             rich_help_panel=_PROBE,
         ),
     ] = 0,
-    mode: Annotated[
-        Mode,
-        typer.Option(
-            help="eval switches dropout off and batch norm to its running statistics.",
-            rich_help_panel=_PROBE,
-        ),
-    ] = Mode.EVAL,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=2**63 - 1,
-            metavar="N",
-            help="Of the samples drawn and of the cotangents: same seed, same report.",
-            rich_help_panel=_PROBE,
-        ),
-    ] = 0,
-    device: Annotated[
-        str, typer.Option(help="Where to run, e.g. cpu or cuda.", rich_help_panel=_PROBE)
-    ] = "cpu",
+    mode: Annotated[Mode, MODE] = Mode.EVAL,
+    seed: Annotated[int, SEED] = 0,
+    device: Annotated[str, DEVICE] = "cpu",
     save_gradients: Annotated[
         str | None,
         typer.Option(
@@ -153,15 +109,7 @@ def inspect(
             rich_help_panel=_REPORT,
         ),
     ] = None,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CODE.NAME=NUMBER",
-            help="Another threshold of a rule, e.g. GS101.total=-4; before those of "
-            "\\[tool.gradscope.rules] in pyproject.toml. Repeatable; 'gradscope rule' lists them.",
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
+    limit: Annotated[list[str] | None, LIMIT] = None,
     all_layers: Annotated[
         bool,
         typer.Option(

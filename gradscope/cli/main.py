@@ -14,6 +14,7 @@ import typer
 
 from gradscope import __version__
 from gradscope.cli import status
+from gradscope.cli.check import check
 from gradscope.cli.fix import fix
 from gradscope.cli.inspect import inspect
 from gradscope.cli.output import DEBUG
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(inspect)
+app.command()(check)
 app.command()(fix)
 app.command()(rule)
 

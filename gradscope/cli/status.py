@@ -23,8 +23,7 @@ def exit_status(inspection: Inspection, fail_on: FailOn) -> int:
 
     ``undetermined`` fails on error findings too: who does not accept a doubt accepts no error.
     """
-    measured = inspection.measurements
-    if not (measured.heads or measured.sites or measured.parameters):
+    if inspection.measurements.is_empty:
         return NOTHING_MEASURED
     if fail_on is FailOn.NEVER:
         return CLEAN

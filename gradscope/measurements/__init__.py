@@ -81,6 +81,11 @@ class Measurements:
     first_nonfinite: FirstNonfinite | None = None
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was measured."""
+        return not (self.heads or self.sites or self.parameters)
+
+    @property
     def ledger(self) -> Ledger | None:
         """The ledger of the first head."""
         return self.heads[0].ledger if self.heads else None

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas, Format
+from gradscope.report.check_formats import CHECK_FORMATS, check_format
 from gradscope.report.run_folder import MARK as RUN_MARK
 from gradscope.report.run_folder import run_files
 from gradscope.treatment import Treatment
 
-__all__ = ["FORMATS", "RUN_MARK", "render", "render_treatment", "run_files"]
+__all__ = [
+    "CHECK_FORMATS",
+    "FORMATS",
+    "RUN_MARK",
+    "Canvas",
+    "check_format",
+    "render",
+    "render_treatment",
+    "run_files",
+]
 
 FORMATS = ("terminal", "json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from gradscope.checking import CheckResult
 from gradscope.diagnosis import Inspection
 
 
@@ -32,3 +33,17 @@ class Format(Protocol):
 
     def render(self, inspection: Inspection, canvas: Canvas) -> str:
         """The report, ending with a newline."""
+
+
+class CheckFormat(Protocol):
+    """Turns the result of a check into text.
+
+    ``document``: what it writes is a whole document (JSON, XML): nothing else may stand beside it
+    on the same stream.
+    """
+
+    name: str
+    document: bool
+
+    def render(self, result: CheckResult, canvas: Canvas) -> str:
+        """The report, ending with a newline; same result, same bytes."""

@@ -1,0 +1,37 @@
+"""Rules chosen by code, prefix of a code or name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gradscope.rules.limits import find_rule
+from gradscope.rules.registry import all_rules
+
+
+def codes_of(key: str, where: str) -> frozenset[str]:
+    """The codes that a code (``GS201``), a prefix (``GS2``) or a name (``dead-relu``) means.
+
+    Raises:
+        OptionError: it means none; the nearest is named.
+    """
+    prefix = key.strip().upper()
+    found = frozenset(r.code for r in all_rules() if prefix and r.code.startswith(prefix))
+    return found or frozenset({find_rule(key, where).code})
+
+
+def selected(select: Iterable[str], ignore: Iterable[str]) -> frozenset[str] | None:
+    """Codes of the rules that are looked at; None: all.
+
+    Args:
+        select: codes, prefixes or names as of ``--select``; none: all.
+        ignore: those taken off again, as of ``--ignore``.
+    """
+    chosen = _union(select, "--select")
+    dropped = _union(ignore, "--ignore")
+    if not chosen and not dropped:
+        return None
+    return (chosen or frozenset(r.code for r in all_rules())) - dropped
+
+
+def _union(keys: Iterable[str], where: str) -> frozenset[str]:
+    return frozenset().union(*(codes_of(key, where) for key in keys))
