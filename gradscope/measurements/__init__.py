@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradscope.findings import Skipped
+from gradscope.measurements.histograms import Histogram, Octaves
 from gradscope.measurements.ledger import Head, Ledger, LedgerEntry, LocalEntry, TimeLedger
 from gradscope.measurements.parameters import GradientStats, Layer, Outlier, Parameter, WeightStats
 from gradscope.measurements.run import (
@@ -32,6 +33,7 @@ __all__ = [
     "FirstNonfinite",
     "GradientStats",
     "Head",
+    "Histogram",
     "InputStats",
     "Layer",
     "Ledger",
@@ -39,6 +41,7 @@ __all__ = [
     "LocalEntry",
     "Measurements",
     "ModelInfo",
+    "Octaves",
     "Outlier",
     "Parameter",
     "Parity",

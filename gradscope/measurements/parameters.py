@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gradscope.measurements.histograms import Histogram, Octaves
 from gradscope.measurements.states import State
 
 
@@ -30,6 +31,7 @@ class GradientStats:
         nonfinite_fraction: share that is NaN or infinite.
         fp16_underflow_fraction: share, not 0 here, that would round to 0 in float16.
         bf16_underflow_fraction: the same for bfloat16.
+        octaves: histogram of |g|; None if no element is finite and not 0.
     """
 
     state: State
@@ -44,6 +46,7 @@ class GradientStats:
     nonfinite_fraction: float | None = None
     fp16_underflow_fraction: float | None = None
     bf16_underflow_fraction: float | None = None
+    octaves: Octaves | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class WeightStats:
         nonfinite_fraction: share of elements that are NaN or infinite.
         outliers: the largest elements and the largest units, four of each at most, by score; the
             median of more than 262,144 elements is that of evenly spread ones.
+        histogram: of the finite elements, with their signs; None if there are none.
     """
 
     state: State
@@ -89,6 +93,7 @@ class WeightStats:
     zero_fraction: float | None = None
     nonfinite_fraction: float | None = None
     outliers: tuple[Outlier, ...] = ()
+    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class Units:
         dead_count: units that are 0 for every sample and position (ReLU-like); None otherwise.
         saturated_indices: the first units above 0.95.
         dead_indices: the first dead units.
+        off_share: per unit, share of samples and positions for which it is 0 (ReLU-like); None
+            otherwise. At most 1024 units, the first ones.
     """
 
     count: int
@@ -27,6 +29,7 @@ class Units:
     dead_count: int | None = None
     saturated_indices: tuple[int, ...] = ()
     dead_indices: tuple[int, ...] = ()
+    off_share: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -125,12 +125,12 @@ def _units(forward: ForwardStats) -> Units | None:
     if counts is None or not forward.per_unit or counts.dim() == 0:
         return None
     share = counts.double() / forward.per_unit
+    shown = tuple(share[:_MAX_UNITS].tolist())
     if forward.saturated is not None:
         high = (share > UNIT_SATURATED_ABOVE).nonzero().flatten().tolist()
-        shown = tuple(share[:_MAX_UNITS].tolist())
         return Units(share.numel(), shown, len(high), None, tuple(high[:_MAX_INDICES]))
     dead = (share >= 1.0).nonzero().flatten().tolist()
-    return Units(share.numel(), None, None, len(dead), (), tuple(dead[:_MAX_INDICES]))
+    return Units(share.numel(), None, None, len(dead), (), tuple(dead[:_MAX_INDICES]), shown)
 
 
 def _time(s: SiteSums) -> tuple[TimeStep, ...]:

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gradscope.measurements import Octaves
+
 _MANTISSA_BITS = 3
 QUANTILE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
 _CHUNK = 1 << 18  # elements at a time: no copy of a whole gradient, and one that stays in cache
+_MAX_OCTAVES = 64
 _QUANTILES = {
     "q01": 0.01,
     "q05": 0.05,
@@ -93,6 +96,19 @@ class BitHistogram:
     def below(self, value: float) -> int:
         """Elements smaller than ``value``, a power of two within the type's normal range."""
         return int(self.counts[self.edges() < value].sum()) - self.zeros
+
+    def octaves(self) -> Octaves | None:
+        """Finite non-zero elements by powers of two; subnormal ones stand below the normal ones."""
+        per_octave = self.counts.reshape(-1, 1 << _MANTISSA_BITS).sum(axis=1)[:-1]
+        per_octave[0] -= self.zeros
+        filled = np.flatnonzero(per_octave)
+        if not len(filled):
+            return None
+        first, last = int(filled[0]), int(filled[-1])
+        start = max(first, last + 1 - _MAX_OCTAVES)
+        counts = per_octave[start : last + 1].tolist()
+        counts[0] += int(per_octave[first:start].sum())
+        return Octaves(start - (1023 if self.double else 127), tuple(counts))
 
     def quantiles(self) -> Mapping[str, float]:
         """Quantiles of |g| over all elements, zeros included: the middle of the bin."""

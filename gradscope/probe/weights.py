@@ -6,12 +6,14 @@ import math
 
 import torch
 
-from gradscope.measurements import GradientStats, State, WeightStats
+from gradscope.measurements import GradientStats, Histogram, State, WeightStats
 from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram
 from gradscope.probe.outliers import outliers
 
 SPECTRAL_TOLERANCE = 1e-6
 _MAX_STEPS = 80
+_BINS = 48
+_CHUNK = 1 << 18  # elements at a time: stays in cache
 _EXACT_UP_TO = 64  # a Gram matrix of this size is diagonalised faster than iterated on
 _FP16_TINY, _BF16_TINY = 2.0**-25, 2.0**-134  # half of the smallest subnormal rounds to 0
 
@@ -41,6 +43,7 @@ def gradient_stats(gradient: torch.Tensor | None) -> GradientStats:
         nonfinite_fraction=histogram.nonfinite / n,
         fp16_underflow_fraction=_underflow(flat, histogram, _FP16_TINY) / n,
         bf16_underflow_fraction=_underflow(flat, histogram, _BF16_TINY) / n,
+        octaves=histogram.octaves(),
     )
 
 
@@ -116,7 +119,29 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         zero_fraction=zero / n,
         nonfinite_fraction=bad / n,
         outliers=outliers(_real(weight)) if not bad and zero < n else (),
+        histogram=value_histogram(flat, all_finite=not bad),
     )
+
+
+def value_histogram(flat: torch.Tensor, *, all_finite: bool) -> Histogram | None:
+    """Finite elements of a real tensor in :data:`_BINS` bins from the smallest to the largest."""
+    if not all_finite:
+        flat = flat[torch.isfinite(flat)]
+    if not flat.numel():
+        return None
+    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+    low, high = (float(end) for end in torch.aminmax(wide))
+    if low == high:
+        return Histogram(low, high, (wide.numel(),))
+    # Scaled before the ends are subtracted: their distance may leave the type's range.
+    scale = max(abs(low), abs(high))
+    start, width = low / scale, high / scale - low / scale
+    counts = torch.zeros(_BINS, dtype=torch.int64)
+    for piece in torch.split(wide, _CHUNK):
+        place = piece.div(scale).sub_(start).mul_(_BINS / width)
+        bins = place.long().clamp_(0, _BINS - 1)
+        counts += torch.bincount(bins, minlength=_BINS).cpu()
+    return Histogram(low, high, tuple(counts.tolist()))
 
 
 def init_ratio(rms: float, fan_in: int | None, gain: float) -> float | None:

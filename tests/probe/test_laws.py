@@ -17,6 +17,7 @@ from gradscope.probe.histogram import BitHistogram
 from gradscope.probe.layout import BatchLayout, from_support
 from gradscope.probe.losses import Score
 from gradscope.probe.stats import ForwardStats, Moments, PerSample
+from gradscope.probe.weights import weight_stats
 from tests.probe.cases import CASES
 from tests.support import measured
 
@@ -157,6 +158,40 @@ def test_histograms_merge_and_bound_their_error(values: list[float], cut: int):
     if len(normal) and not small.any():
         exact = normal.sort().values[int(0.5 * (len(normal) - 1))]
         assert whole.quantiles()["q50"] == pytest.approx(float(exact), rel=0.0625)
+
+
+@few
+@given(st.lists(st.floats(allow_nan=True, width=32), min_size=1, max_size=60), st.booleans())
+def test_octaves_hold_every_finite_magnitude(values: list[float], double: bool):
+    tensor = torch.tensor(values, dtype=torch.float64 if double else torch.float32)
+    octaves = BitHistogram.of(tensor).octaves()
+    sizes = tensor[torch.isfinite(tensor) & (tensor != 0)].abs().tolist()
+    if not sizes:
+        assert octaves is None
+        return
+    assert sum(octaves.counts) == len(sizes)
+    assert octaves.counts[-1] > 0
+    assert len(octaves.counts) <= 64
+    for i, counted in list(enumerate(octaves.counts))[1:]:
+        low = 2.0 ** (octaves.lowest + i)
+        assert counted == sum(low <= size < 2 * low for size in sizes)
+
+
+@few
+@given(st.lists(st.floats(allow_nan=True), min_size=1, max_size=60))
+def test_a_histogram_of_weights_holds_every_finite_one(values: list[float]):
+    tensor = torch.tensor(values, dtype=torch.float64)
+    finite = tensor[torch.isfinite(tensor)]
+    found = weight_stats(tensor, None, 1.0).histogram
+    if not len(finite):
+        assert found is None
+        return
+    assert (found.low, found.high) == (float(finite.min()), float(finite.max()))
+    assert sum(found.counts) == len(finite)
+    assert len(found.counts) == (48 if found.low < found.high else 1)
+    if found.low < found.high:
+        assert found.counts[0] >= int((finite == found.low).sum())
+        assert found.counts[-1] >= int((finite == found.high).sum())
 
 
 @few

@@ -128,6 +128,17 @@ def test_saturated_share_of_every_unit(both):
         assert list(site.units.saturated_share) == near(full.mean(dim=others).tolist()), case.name
 
 
+def test_share_of_samples_for_which_a_unit_is_off(both):
+    _, found, _, _ = both
+    for site in found.sites:
+        if site.units is None or site.units.off_share is None:
+            assert site.zero_fraction is None or site.units is None
+            continue
+        shares = np.array(site.units.off_share)
+        assert shares.mean() == near(site.zero_fraction)
+        assert int((shares == 1).sum()) == site.units.dead_count
+
+
 @of(CHAINS)
 def test_ledger_of_a_chain(both):
     case, found, expected, _ = both
@@ -167,6 +178,9 @@ def test_parameter_gradients(both):
         )
         exact = np.quantile(g.abs().numpy(), 0.5, method="lower")
         assert stats.quantiles["q50"] == pytest.approx(exact, rel=stats.quantile_error, abs=1e-300)
+        lowest = math.frexp(float(g.abs()[g != 0].min()))[1] - 1
+        assert stats.octaves.lowest == lowest or len(stats.octaves.counts) == 64
+        assert sum(stats.octaves.counts) == int((g != 0).sum())
 
 
 def test_weights(both):
@@ -175,6 +189,9 @@ def test_weights(both):
         w = module.get_parameter(parameter.name).detach()
         assert parameter.weight.rms == near(float(w.square().mean().sqrt()))
         assert parameter.weight.max_abs == near(float(w.abs().max()))
+        drawn = parameter.weight.histogram
+        counts, _ = np.histogram(w.double().numpy(), len(drawn.counts), (drawn.low, drawn.high))
+        assert abs(counts - np.array(drawn.counts)).sum() <= 0.01 * w.numel()  # on a bin's edge
         if w.dim() >= 2:
             largest = float(torch.linalg.svdvals(w.reshape(len(w), -1))[0])
             assert parameter.weight.spectral_norm == near(largest)
