@@ -22,6 +22,7 @@ import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import date
+from importlib.machinery import ModuleSpec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def without_formats() -> None:
             importlib.import_module(name)
         except ImportError:
             sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__spec__ = ModuleSpec(name, None)  # torch looks packages up
             for part in parts:
                 setattr(sys.modules[name], part, type(part, (Exception,), {}))
 
