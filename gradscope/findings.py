@@ -58,6 +58,9 @@ class Finding:
         advice: what to do about it in the code that trains the model.
         hinges: whether it matters depends on what the model can do: with labels that show that it
             does not work it is an error, without labels it leaves the verdict open.
+        about: what the finding is about, where ``where`` lists or spans what may change from one
+            training run to the next (layers, units): an output, a layer, ``model``; empty: what
+            ``where`` says.
     """
 
     code: str
@@ -71,11 +74,14 @@ class Finding:
     remedies: tuple[str, ...] = ()
     advice: str = ""
     hinges: bool = False
+    about: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that stay the same while the same rule finds the same place."""
-        return hashlib.sha256(f"{self.code}\0{self.where}".encode()).hexdigest()[:16]
+        """16 hex digits that stay the same while the same rule finds the same thing, also where it
+        spreads to more layers or units, or moves."""
+        place = f"\0{self.about}" if self.about else self.where
+        return hashlib.sha256(f"{self.code}\0{place}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -95,11 +95,12 @@ class Rule(ABC):
         threshold: float | None = None,
         cause: Cause | None = None,
         hinges: bool = False,
+        about: str = "",
     ) -> Finding:
-        """A finding of this rule."""
+        """A finding of this rule; ``about`` names it where ``where`` is a list or a range."""
         return Finding(
             self.code, self.name, severity, where, message, value, threshold, cause,
-            (self.remedy.command,), self.remedy.advice, hinges,
+            (self.remedy.command,), self.remedy.advice, hinges, about,
         )  # fmt: skip
 
     @staticmethod

@@ -33,7 +33,7 @@ class Coverage(Rule):
         were = "was" if count == 1 else "were"
         message = f"{plural(count, 'thing')} {were} not measured (listed under Not measured)"
         where = listed([s.what for s in measured.skipped], 2)
-        yield self.finding(Severity.INFORMATION, where, message, value=float(count))
+        yield self.finding(Severity.INFORMATION, where, message, value=float(count), about="model")
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

@@ -40,7 +40,10 @@ class DeadParameter(Rule):
             if found:
                 message = f"gradient exactly 0 in {plural(len(found), 'parameter')} (limit 0)"
                 where = listed([p.name for p in found])
-                yield self.finding(severity, where, message, value=float(len(found)), threshold=0.0)
+                yield self.finding(
+                    severity, where, message, value=float(len(found)), threshold=0.0,
+                    about=severity.value,
+                )  # fmt: skip
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

@@ -51,8 +51,9 @@ class DeadRelu(Rule):
                 f"{measured.sample.samples:,} samples (limit {limit:.0%})"
             )
             yield self.finding(
-                severity, where, message, value=share, threshold=limit, cause=Cause.DEAD_UNITS
-            )
+                severity, where, message, value=share, threshold=limit, cause=Cause.DEAD_UNITS,
+                about=found.id,
+            )  # fmt: skip
 
     def _severity(self, share: float, enough: bool) -> tuple[Severity, float]:
         if enough and share >= self.limit("error"):

@@ -46,7 +46,7 @@ class ExplodingGradient(Rule):
                 where = f"{entries[-1]} ... {entries[0]}" if len(entries) > 1 else head.name
                 severity = Severity.ERROR if total > error else self.graver(measured)
                 limit = error if total > error else warning
-                yield self._found(severity, where, f"{total:+.1f} decades", total, limit)
+                yield self._found(severity, where, f"{total:+.1f} decades", total, limit, head.name)
         for time in measured.ledger.time if measured.ledger is not None else ():
             limit = self.limit("time")
             if time.growth is not None and time.growth > limit:
@@ -54,12 +54,18 @@ class ExplodingGradient(Rule):
                 yield self._found(self.graver(measured), time.site, message, time.growth, limit)
 
     def _found(
-        self, severity: Severity, where: str, message: str, value: float, limit: float
+        self,
+        severity: Severity,
+        where: str,
+        message: str,
+        value: float,
+        limit: float,
+        about: str = "",
     ) -> Finding:
         text = f"{message} (limit {limit:+.1f})"
         return self.finding(
             severity, where, text, value=value, threshold=limit, cause=Cause.EXPLODING,
-            hinges=True,
+            hinges=True, about=about,
         )  # fmt: skip
 
     @staticmethod

@@ -56,7 +56,7 @@ class ForwardCollapse(Rule):
             severity = Severity.WARNING if lone else Severity.ERROR
         yield self.finding(
             severity, low[0].id, message, value=value, threshold=limit,
-            cause=Cause.FORWARD_COLLAPSE if through else None,
+            cause=Cause.FORWARD_COLLAPSE if through else None, about="model",
         )  # fmt: skip
 
     @staticmethod

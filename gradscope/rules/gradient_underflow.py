@@ -47,7 +47,7 @@ class GradientUnderflow(Rule):
                 f"{plural(len(found), 'parameter')}"
             )
             where = listed([p.name for p, _ in found])
-            yield self.finding(severity, where, message, value=worst, threshold=limit)
+            yield self.finding(severity, where, message, value=worst, threshold=limit, about=dtype)
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

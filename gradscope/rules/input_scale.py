@@ -65,7 +65,7 @@ class InputScale(Rule):
                 message += f"; saturates {saturated:.0%} of the first layer"
             yield self.finding(
                 severity, where, message, value=given.rms, threshold=limit,
-                cause=Cause.LARGE_INPUTS, hinges=offset or unbounded,
+                cause=Cause.LARGE_INPUTS, hinges=offset or unbounded, about=given.name,
             )  # fmt: skip
 
     def _saturated(self, measured: Measurements) -> float | None:

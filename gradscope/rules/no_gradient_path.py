@@ -42,7 +42,10 @@ class NoGradientPath(Rule):
             if found:
                 names = listed([p.name for p in found])
                 message = f"{what} {plural(len(found), 'parameter')} (limit 0)"
-                yield self.finding(severity, names, message, value=float(len(found)), threshold=0.0)
+                yield self.finding(
+                    severity, names, message, value=float(len(found)), threshold=0.0,
+                    about=severity.value,
+                )  # fmt: skip
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

@@ -61,6 +61,7 @@ class OversizedWeight(Rule):
         yield self.finding(
             self.graver(measured, Severity.INFORMATION), listed(names), message, value=typical,
             threshold=self.limit("typical"), cause=Cause.LARGE_PARAMETERS, hinges=True,
+            about="model",
         )  # fmt: skip
 
     def _saturating(self, measured: Measurements) -> Iterator[Finding]:
@@ -81,7 +82,7 @@ class OversizedWeight(Rule):
             yield self.finding(
                 Severity.WARNING if full else Severity.INFORMATION, blamed.name,
                 self._message(blamed, found, alpha), value=alpha, threshold=limit,
-                cause=Cause.LARGE_PARAMETERS,
+                cause=Cause.LARGE_PARAMETERS, about=found.id,
             )  # fmt: skip
 
     def _message(self, parameter: Parameter, site: Site, alpha: float) -> str:

@@ -44,7 +44,9 @@ class SaturatedUnit(Rule):
                 f"{share:.0%} of its units ({units.saturated_count} of {units.count}), in over 95% "
                 f"of samples (limit {limit:.0%})"
             )
-            yield self.finding(severity, where, message, value=share, threshold=limit)
+            yield self.finding(
+                severity, where, message, value=share, threshold=limit, about=found.id
+            )
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

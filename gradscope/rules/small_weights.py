@@ -61,7 +61,7 @@ class SmallWeights(Rule):
         yield self.finding(
             severity,
             listed([p.name for p in small]), message, value=middle, threshold=limit,
-            cause=Cause.SMALL_WEIGHTS if costly else None,
+            cause=Cause.SMALL_WEIGHTS if costly else None, about="model",
         )  # fmt: skip
 
     @staticmethod

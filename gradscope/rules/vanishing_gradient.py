@@ -56,7 +56,7 @@ class VanishingGradient(Rule):
             message = f"no gradient at all arrives here, of any sample (limit {limit:.1f} decades)"
             yield self.finding(
                 severity, gone.id, message, threshold=limit,
-                cause=_cause_of_nothing(measured, gone), hinges=True,
+                cause=_cause_of_nothing(measured, gone), hinges=True, about="no gradient",
             )  # fmt: skip
         for head in measured.heads:
             g = head.ledger.gain
@@ -76,7 +76,7 @@ class VanishingGradient(Rule):
             cause = next(iter(causes), None)
             yield self.finding(
                 severity, where, message, value=g, threshold=limit, cause=cause,
-                hinges=True,
+                hinges=True, about=head.name,
             )  # fmt: skip
 
     @staticmethod

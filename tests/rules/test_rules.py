@@ -11,8 +11,9 @@ import pytest
 
 from gradscope.cli.main import main
 from gradscope.findings import Severity
-from gradscope.measurements import Measurements, Skill
+from gradscope.measurements import LedgerEntry, Measurements, Skill, Units
 from gradscope.rules import all_rules, run_rules
+from gradscope.rules.examples import measured, parameter, site, weight
 from tests.renew_rule_pages import PAGES, rule_pages
 
 RULES = all_rules()
@@ -60,6 +61,39 @@ def test_examples(rule):
         assert {(f.code, f.name) for f in found} == {(rule.code, rule.name)}
         assert all(f.where and len(f.fingerprint) == 16 for f in found)
         assert all(f.cause is None or f.cause in rule.causes for f in found)
+
+
+@of_all
+def test_a_fingerprint_does_not_rest_on_a_list_of_places(rule):
+    for bad in rule.fails():
+        found = list(rule.check(bad))
+        assert len({f.fingerprint for f in found}) >= len({f.where for f in found})
+        for one in found:
+            assert one.about or not re.search(r", |\.\.\.", one.where), one.where
+
+
+def _dead(count: int) -> Measurements:
+    units = Units(8, None, None, count, (), tuple(range(count)))
+    return measured(site("0/relu", kind="relu", saturated_fraction=None, units=units))
+
+
+def _lost(layers: int) -> Measurements:
+    entry = LedgerEntry("0/tanh", "0/tanh", "tanh", -2.0, -2.0, 0.0, 0.0, -2.0, -6.0)
+    entries = tuple(replace(entry, label=f"{i}/tanh") for i in range(layers))
+    return measured(site("0/tanh"), total=-6.0, entries=entries)
+
+
+def _small(layers: int) -> Measurements:
+    weights = [parameter(f"{i}.weight", weight=weight(init_ratio=0.1)) for i in range(layers)]
+    return measured(*(site(f"{i}/tanh") for i in range(layers)), parameters=tuple(weights))
+
+
+@pytest.mark.parametrize(("code", "make"), [("GS101", _lost), ("GS203", _dead), ("GS304", _small)])
+def test_a_fingerprint_outlives_one_more_layer_or_unit(code: str, make):
+    (rule,) = [r for r in RULES if r.code == code]
+    (before,), (after,) = list(rule.check(make(3))), list(rule.check(make(4)))
+    assert before.where != after.where
+    assert before.fingerprint == after.fingerprint
 
 
 @of_all
