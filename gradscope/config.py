@@ -119,6 +119,7 @@ class FixSettings:
 class Settings:
     """Everything that one run needs to know.
 
+    ``in_memory``: the model or its data come from a program, so no command makes the report.
     ``rules``: thresholds of rules, code or name -> threshold -> number, from a settings file, and
     ``rules_from``, that file; ``limits``: the same from flags, which come first, as
     ``GS101.total=-4``.
@@ -131,6 +132,7 @@ class Settings:
     rules: Mapping[str, object] = field(default_factory=dict)
     rules_from: str | None = None
     limits: tuple[str, ...] = ()
+    in_memory: bool = False
 
     def inputs(self) -> tuple[str | None, ...]:
         """Everything that is read, as the user named it: none of it may be written to."""

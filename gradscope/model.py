@@ -79,6 +79,20 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
+class Given:
+    """What a program has in memory, in place of files; None where a file is named.
+
+    Attributes:
+        model: to be examined where it is, and left as it is.
+        data, val: arrays or tensors (x, (x, y) or by name), batches, a dataset or a loader.
+    """
+
+    model: torch.nn.Module | None = None
+    data: Any = None
+    val: Any = None
+
+
+@dataclass(frozen=True)
 class Batch:
     """Some samples, ready to call the model: ``module(*args, **kwargs)``.
 

@@ -17,6 +17,7 @@ from gradscope.config import CheckSettings, FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target, replace_atomic, write_atomic
 from gradscope.findings import Skipped
+from gradscope.model import Given
 from gradscope.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -37,26 +38,32 @@ PROOF = 3.0
 same held-out samples is taken, so two would be reached by chance too often."""
 
 
-def inspect(settings: Settings, progress: Progress | None = None) -> Inspection:
-    """Examine one saved model.
+def inspect(
+    settings: Settings, progress: Progress | None = None, given: Given | None = None
+) -> Inspection:
+    """Examine one model.
 
     Args:
         settings: what the user chose.
         progress: told about long work; nobody by default.
+        given: a model or data in memory; what is not there is read from files.
 
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     check_outputs(settings)
     _limits(settings)
-    from gradscope.loading import load_model
+    from gradscope.loading import hold_model, load_model
 
     _check_device(settings.probe.device)
-    progress = progress or Silent()
-    with _memory():
+    progress, given = progress or Silent(), given or Given()
+    with _memory(), _plain():
         progress.start("loading", None)
-        model = load_model(settings.model, settings.load)
-        sample, validation = _samples(model, settings)
+        if given.model is not None:
+            model = hold_model(given.model, settings.model)
+        else:
+            model = load_model(settings.model, settings.load)
+        sample, validation = _samples(model, settings, given)
         progress.finish()
         return _examined(model, sample, validation, settings, progress)
 
@@ -125,7 +132,8 @@ def _examined(
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))
     limits = _limits(settings)
-    command = command_for(replace(settings, probe=replace(settings.probe, trial=0)))
+    plain = replace(settings, probe=replace(settings.probe, trial=0))
+    command = None if settings.in_memory else command_for(plain)
     findings = run_rules(measurements, limits, command)
     if settings.probe.trial and model.module is not None and sample is not None:
         causes = diagnose(measurements, findings).causes
@@ -158,7 +166,7 @@ def fix(settings: Settings, repair: FixSettings, progress: Progress | None = Non
         model = load_model(settings.model, settings.load)
         if repair.out is not None:
             check_saving(settings.model)
-        sample, validation = _samples(model, settings)
+        sample, validation = _samples(model, settings, Given())
         before = _examined(model, sample, validation, settings, progress)
         if model.module is None or sample is None:
             raise OptionError("a repair needs the model's architecture", where="--arch")
@@ -314,15 +322,17 @@ def check_outputs(settings: Settings) -> None:
         check_target(target, inputs=inputs, option="--save-gradients")
 
 
-def _samples(model: LoadedModel, settings: Settings) -> tuple[Sample | None, Sample | None]:
+def _samples(
+    model: LoadedModel, settings: Settings, given: Given
+) -> tuple[Sample | None, Sample | None]:
     """The data sample and the held-out one; neither where there is nothing to run them on."""
     from gradscope.loading import load_sample, load_validation
 
     if model.module is None:
         return None, None
     data, loss = settings.data, settings.probe.loss
-    sample = load_sample(model, data, loss)
-    return sample, load_validation(model, data, sample, loss)
+    sample = load_sample(model, data, loss, given.data)
+    return sample, load_validation(model, data, sample, loss, given.val)
 
 
 @contextlib.contextmanager
@@ -340,6 +350,19 @@ def _memory() -> Iterator[None]:
         if "can't allocate memory" not in str(error):
             raise
         raise GradscopeError("not enough memory", hint=hint) from error
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[None]:
+    """Gradients in full precision, whatever the calling program has switched off or on."""
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def _check_device(name: str) -> None:

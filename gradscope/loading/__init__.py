@@ -1,7 +1,15 @@
 """Opens model files and data. A trust boundary: nothing in a file runs unless the user says so."""
 
+from gradscope.loading.given import hold_model
 from gradscope.loading.models import load_model
 from gradscope.loading.samples import load_sample, load_validation
 from gradscope.loading.saving import check_saving, save_like
 
-__all__ = ["check_saving", "load_model", "load_sample", "load_validation", "save_like"]
+__all__ = [
+    "check_saving",
+    "hold_model",
+    "load_model",
+    "load_sample",
+    "load_validation",
+    "save_like",
+]

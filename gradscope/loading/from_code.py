@@ -33,7 +33,18 @@ def sample_of(model: LoadedModel, text: str, settings: DataSettings, loss: str) 
         DataError: it fails, yields no batches, or does not fit the model.
         OptionError: there is nothing of that name.
     """
-    stream = Stream(load_object(text, option="--data"), text, settings.seed, settings.batch_size)
+    return sample_from(model, load_object(text, option="--data"), text, settings, loss)
+
+
+def sample_from(
+    model: LoadedModel, made: Any, text: str, settings: DataSettings, loss: str
+) -> Sample:
+    """The same of what is there already: a callable, or something to iterate.
+
+    Raises:
+        DataError: it fails, yields no batches, or does not fit the model.
+    """
+    stream = Stream(made, text, settings.seed, settings.batch_size)
     wanted = wanted_by(model)
 
     def most() -> float:

@@ -156,7 +156,7 @@ def _tensors(value: Any) -> Any:
     def one(leaf: Any) -> Any:
         if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "fiub":
             return to_tensor(np.asarray(leaf))
-        return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
+        return leaf.detach().cpu() if isinstance(leaf, torch.Tensor) else leaf
 
     return mapped(one, value)
 

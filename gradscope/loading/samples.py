@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, OptionError
-from gradscope.loading import from_code, from_file
+from gradscope.loading import from_code, from_file, given
 from gradscope.loading.shared import taken_out, with_shared
 from gradscope.loading.sources import open_source
 from gradscope.loading.synthetic import synthesise
 from gradscope.model import LoadedModel, Prepared, Sample
 
 
-def load_sample(model: LoadedModel, settings: DataSettings, loss: str = "auto") -> Sample:
+def load_sample(
+    model: LoadedModel, settings: DataSettings, loss: str = "auto", held: Any = None
+) -> Sample:
     """The sample that ``--data`` names, or a synthesised one; the model runs on it.
 
     Args:
         model: as loaded.
         settings: which samples.
         loss: ``--loss``; labels are read accordingly.
+        held: data in memory, in place of a name.
 
     Raises:
         DataError: it cannot be read or does not fit the model.
         OptionError: an option makes no sense.
     """
     _check_runs(model)
+    if held is not None:
+        return given.sample_of(model, held, "the sample", settings, loss)
     if settings.data is None:
         return with_shared(model, synthesise(model, settings), {})
     return _open(model, settings.data, settings, loss)
 
 
 def load_validation(
-    model: LoadedModel, settings: DataSettings, like: Sample | None = None, loss: str = "auto"
+    model: LoadedModel,
+    settings: DataSettings,
+    like: Sample | None = None,
+    loss: str = "auto",
+    held: Any = None,
 ) -> Sample | None:
     """Held-out data of ``--val``; None if there are none.
 
@@ -41,17 +51,22 @@ def load_validation(
         settings: which samples.
         like: the sample of ``--data``: numbers of classes, means and sds are those found there.
         loss: ``--loss``; labels are read accordingly.
+        held: data in memory, in place of a name.
 
     Raises:
         DataError: it cannot be read, does not fit the model, or has no labels.
     """
-    if settings.val is None:
+    prepared = like.prepared if like else None
+    if held is not None:
+        sample = given.sample_of(model, held, "the held-out data", settings, loss, prepared)
+    elif settings.val is not None:
+        _check_runs(model)
+        sample = _open(model, settings.val, settings, loss, prepared)
+    else:
         return None
-    _check_runs(model)
-    sample = _open(model, settings.val, settings, loss, like.prepared if like else None)
     if not sample.labels:
         hint = "Add an array y, or say which it is with --label-column."
-        raise DataError("held-out data without labels say nothing", where=settings.val, hint=hint)
+        raise DataError("held-out data without labels say nothing", where=sample.path, hint=hint)
     return sample
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from gradscope.usercode import one_line
 class Stream:
     """What ``MODULE:NAME`` names, read from its beginning each time.
 
-    The random generators of Python, numpy and torch start from the seed each time, so that a
-    shuffled loader gives the same batches; between batches they are as they were.
+    The random generators of Python, numpy and torch and those of a loader's own start from the seed
+    each time, so that a shuffled loader gives the same batches; between batches and at the end they
+    are as they were.
 
     Args:
         made: a callable, called anew each time, or something to iterate.
@@ -37,10 +38,11 @@ class Stream:
         self.once, self.ends = isinstance(made, Iterator), False
         is_factory = callable(made) and not isinstance(made, Iterator | DataLoader | Dataset)
         self._made = made if is_factory else lambda: made
+        self._own = _generators(made)
 
     def __iter__(self) -> Iterator[Any]:
         """Batches as they are yielded."""
-        return _seeded(self._start, self._text, self._seed)
+        return _seeded(self._start, self._text, self._seed, self._own)
 
     def _start(self) -> Iterator[Any]:
         value = _iterable(self._made(), self._text, self._size)
@@ -68,20 +70,33 @@ def _has_length(value: Any) -> bool:
         return False
 
 
-def _seeded(start: Callable[[], Iterator[Any]], text: str, seed: int) -> Iterator[Any]:
+def _generators(made: Any) -> list[torch.Generator]:
+    """Those that a loader and its samplers draw from."""
+    if not isinstance(made, DataLoader):
+        return []
+    batches = made.batch_sampler
+    places = (made, made.sampler, batches, getattr(batches, "sampler", None))
+    found = [getattr(place, "generator", None) for place in places]
+    by_id = {id(g): g for g in found if isinstance(g, torch.Generator)}
+    return list(by_id.values())
+
+
+def _seeded(
+    start: Callable[[], Iterator[Any]], text: str, seed: int, own: Sequence[torch.Generator]
+) -> Iterator[Any]:
     """Each step runs in the generators' own state, which is put away in between."""
     state: Any = None
     iterator: Iterator[Any] | None = None
     while True:
-        outside = _state()
+        outside = _state(own)
         try:
             if iterator is None:
-                _seed(seed)
+                _seed(seed, own)
                 iterator = start()
             else:
-                _set_state(state)
+                _set_state(state, own)
             item = next(iterator)
-            state = _state()
+            state = _state(own)
         except StopIteration:
             return
         except DataError:
@@ -89,21 +104,24 @@ def _seeded(start: Callable[[], Iterator[Any]], text: str, seed: int) -> Iterato
         except Exception as error:  # any code may stand in the user's callable
             raise DataError(f"fails: {one_line(error)}", where=text) from error
         finally:
-            _set_state(outside)
+            _set_state(outside, own)
         yield item
 
 
-def _seed(seed: int) -> None:
+def _seed(seed: int, own: Sequence[torch.Generator]) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)  # and not those of GPUs
+    for generator in (torch.default_generator, *own):  # and not those of GPUs
+        generator.manual_seed(seed)
 
 
-def _state() -> tuple[Any, Any, torch.Tensor]:
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+def _state(own: Sequence[torch.Generator]) -> tuple[Any, Any, list[torch.Tensor]]:
+    torch_states = [g.get_state() for g in (torch.default_generator, *own)]
+    return random.getstate(), np.random.get_state(), torch_states
 
 
-def _set_state(state: tuple[Any, Any, torch.Tensor]) -> None:
+def _set_state(state: tuple[Any, Any, list[torch.Tensor]], own: Sequence[torch.Generator]) -> None:
     random.setstate(state[0])
     np.random.set_state(state[1])
-    torch.set_rng_state(state[2])
+    for generator, value in zip((torch.default_generator, *own), state[2], strict=True):
+        generator.set_state(value)

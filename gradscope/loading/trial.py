@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,7 +84,7 @@ def run_once(module: torch.nn.Module, batch: Batch, count: int = 1) -> Trial:
             layer.register_forward_pre_hook(enter(name), with_kwargs=True),
             layer.register_forward_hook(leave),
         ]
-    some = first_samples(batch, count)
+    some = _beside(module, first_samples(batch, count))
     fed = tuple(t for t in leaves((some.args, dict(some.kwargs))) if isinstance(t, torch.Tensor))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -114,6 +114,15 @@ def first_samples(batch: Batch, count: int) -> Batch:
     tree = cut((batch.args, dict(batch.kwargs)), batch.size, 0, min(count, batch.size))
     args, kwargs = mapped(copied, tree)
     return Batch(args, kwargs, None, min(count, batch.size), batch.start)
+
+
+def _beside(module: torch.nn.Module, batch: Batch) -> Batch:
+    """The batch where the model is: one in memory may be on a GPU."""
+    device = next((p.device for p in module.parameters()), None)
+    if device is None or device.type == "cpu":
+        return batch
+    args, kwargs = mapped(lambda v: v.to(device), (batch.args, dict(batch.kwargs)))
+    return replace(batch, args=args, kwargs=kwargs)
 
 
 def _shape(output: Any) -> tuple[int, ...] | None:

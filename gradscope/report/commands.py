@@ -18,6 +18,8 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
     """(command, what it is good for), the most useful first."""
     m = inspection.measurements
     settings = inspection.settings or _settings_of(m)
+    if settings.in_memory:
+        return _explained(inspection)
     base = command_for(settings)
     if not m.heads:
         return [
@@ -52,12 +54,7 @@ def _raw_inputs(inspection: Inspection, settings: Settings) -> bool:
 
 def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
     """What the gravest finding means, and an experiment where labels allow one."""
-    grave = [f for f in inspection.findings if f.severity is not Severity.INFORMATION]
-    found = []
-    if grave:
-        why = "what this means and how sure it is"
-        first = lead(inspection.diagnosis.causes, grave)
-        found.append((f"gradscope rule {first.code}", why))
+    found = _explained(inspection)
     m, verdict = inspection.measurements, inspection.diagnosis.verdict
     if m.skill is None:
         return found
@@ -68,6 +65,15 @@ def _about(inspection: Inspection, settings: Settings) -> list[tuple[str, str]]:
         tried = replace(settings, probe=replace(settings.probe, trial=400))
         found.append((command_for(tried), "trains copies, as it is and repaired: does it matter?"))
     return found
+
+
+def _explained(inspection: Inspection) -> list[tuple[str, str]]:
+    """The rule of the gravest finding, if there is one."""
+    grave = [f for f in inspection.findings if f.severity is not Severity.INFORMATION]
+    if not grave:
+        return []
+    first = lead(inspection.diagnosis.causes, grave)
+    return [(f"gradscope rule {first.code}", "what this means and how sure it is")]
 
 
 def _settings_of(m: Measurements) -> Settings:

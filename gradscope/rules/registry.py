@@ -33,23 +33,29 @@ def all_rules() -> tuple[Rule, ...]:
 
 
 def run_rules(
-    measured: Measurements, limits: Limits | None = None, command: str = INSPECT
+    measured: Measurements, limits: Limits | None = None, command: str | None = INSPECT
 ) -> tuple[Finding, ...]:
     """Findings of all rules, the severest first, then by code and place in the model.
 
     Args:
         measured: of one model.
         limits: thresholds other than the defaults.
-        command: that makes this report, for the remedies.
+        command: that makes this report, for the remedies; None: there is none, nor are they.
     """
     set_by_user = limits or {}
     rules = (type(r)(set_by_user.get(r.code)) for r in all_rules())
     findings = [
-        replace(found, remedies=tuple(r.replace("{inspect}", command) for r in found.remedies))
+        replace(found, remedies=_remedies(found, command))
         for rule in rules
         for found in _of(rule, measured)
     ]
     return tuple(sorted(findings, key=lambda f: (-f.severity.rank, f.code)))
+
+
+def _remedies(found: Finding, command: str | None) -> tuple[str, ...]:
+    if command is None:
+        return ()
+    return tuple(r.replace("{inspect}", command) for r in found.remedies)
 
 
 def _of(rule: Rule, measured: Measurements) -> list[Finding]:
