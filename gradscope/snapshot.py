@@ -88,10 +88,18 @@ class _Values:
         return True
 
     def _is_changed(self) -> bool:
-        """Batch norm writes its statistics without counting it: small tensors are compared."""
+        """Batch norm writes its statistics without counting it: small tensors are compared.
+
+        A buffer on another device is taken to have changed: the copy is queued, while a comparison
+        would wait for the device, once a layer.
+        """
         if self._tensor._version != self._version:
             return True
-        return self._tensor.numel() <= _SMALL and not torch.equal(self._tensor, self._value)
+        if self._tensor.numel() > _SMALL:
+            return False
+        if not self.path and self._tensor.device.type != "cpu":
+            return True
+        return not torch.equal(self._tensor, self._value)
 
 
 class _Attributes:

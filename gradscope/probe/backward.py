@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gradscope.probe.graph import Graph
+from gradscope.probe.hosted import to_host
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.match import softsign_parts
 from gradscope.probe.stats import PerSample
@@ -21,8 +22,8 @@ LayoutOf = Callable[[int, tuple[int, ...]], BatchLayout | None]
 class Listener:
     """Collects norms while backward passes run.
 
-    After each pass call :meth:`end_draw`; :meth:`pre`, :meth:`out`, :meth:`cut` then give squared
-    norms of shape (samples, draws).
+    After each pass call :meth:`end_draw`, after the last one :meth:`settle`; :meth:`pre`,
+    :meth:`out`, :meth:`cut` then give squared norms of shape (samples, draws).
 
     Args:
         graph: whose nodes to listen at.
@@ -34,6 +35,7 @@ class Listener:
         self._graph, self._samples, self._layout = graph, samples, layout
         self._now: dict[tuple[str, int], torch.Tensor] = {}
         self._draws: list[dict[tuple[str, int], torch.Tensor]] = []
+        self._squares: dict[tuple[str, int], PerSample] = {}
         self._handles: list[Any] = []
 
     def listen(self, activations: Iterable[int], cuts: Iterable[int]) -> None:
@@ -58,6 +60,18 @@ class Listener:
         self._draws.append(self._now)
         self._now = {}
 
+    def settle(self) -> None:
+        """All passes are over: what arrived in each of them, together and on the CPU."""
+        draws, self._draws = self._draws, []
+        keys = [k for k in draws[0] if all(k in d for d in draws)] if draws else []
+        if not keys:
+            return
+        norms = to_host([draw[key] for key in keys for draw in draws])
+        wide = norms if len({t.dtype for t in norms}) == 1 else [t.double() for t in norms]
+        each = torch.stack(wide).double().square_().view(len(keys), len(draws), -1)
+        rows = each.transpose(1, 2).contiguous()
+        self._squares = {key: PerSample((rows[i],)) for i, key in enumerate(keys)}
+
     def pre(self, node: int) -> PerSample | None:
         """Squared norms of dL/dz, through this activation alone; None if none arrived."""
         return self._collected(("pre", node))
@@ -71,17 +85,14 @@ class Listener:
         return self._collected(("cut", node))
 
     def _collected(self, key: tuple[str, int]) -> PerSample | None:
-        columns = [draw[key] for draw in self._draws if key in draw]
-        if not columns or len(columns) != len(self._draws):
-            return None
-        return PerSample((torch.stack(columns, dim=1).double().square_().cpu(),))
+        return self._squares.get(key)
 
     def _norms(self, node: int, gradient: torch.Tensor) -> torch.Tensor:
         """L2 norm of each sample, shape (samples,)."""
         shape = tuple(gradient.shape)
         layout = self._layout(node, shape) or guess(shape, self._samples)
         if layout is None:
-            return torch.full((self._samples,), torch.nan)
+            return torch.full((self._samples,), torch.nan, device=gradient.device)
         full = gradient.dtype in (torch.float32, torch.float64) or gradient.is_complex()
         wide = gradient if full else gradient.float()
         norms: torch.Tensor = torch.linalg.vector_norm(layout.rows(wide, self._samples), dim=1)

@@ -107,7 +107,7 @@ def _sum(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
 def _pieces(z: torch.Tensor, unit_axis: int) -> tuple[torch.Tensor, ...]:
     """Parts that stay in cache, so that what is made of them needs no fresh memory."""
     whole = z.numel() <= _PIECE or len(z) > 1 or unit_axis % z.dim() == 1
-    if whole:
+    if whole or z.device.type != "cpu":
         return (z,)
     length = z.shape[1]
     return torch.split(z, max(1, length * _PIECE // z.numel()), dim=1)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from gradscope.measurements import Octaves
+from gradscope.probe.hosted import chunk_of, count
 
 _MANTISSA_BITS = 3
 QUANTILE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
-_CHUNK = 1 << 18  # elements at a time: no copy of a whole gradient, and one that stays in cache
 _MAX_OCTAVES = 64
 _QUANTILES = {
     "q01": 0.01,
@@ -53,12 +53,13 @@ class BitHistogram:
         counts = torch.zeros(bins, dtype=torch.int64, device=tensor.device)
         zeros = 0
         flat = tensor.detach().reshape(-1)
-        scratch = torch.empty(min(_CHUNK, flat.numel()), dtype=integer, device=tensor.device)
-        for piece in torch.split(flat, _CHUNK):
+        chunk = chunk_of(tensor)
+        scratch = torch.empty(min(chunk, flat.numel()), dtype=integer, device=tensor.device)
+        for piece in torch.split(flat, chunk):
             wide = piece if double else piece.float()
             bits, leading = wide.contiguous().view(integer), scratch[: piece.numel()]
             torch.bitwise_right_shift(bits, shift - _MANTISSA_BITS, out=leading)
-            here = torch.bincount(leading.bitwise_and_(bins - 1), minlength=bins)
+            here = count(leading.bitwise_and_(bins - 1), bins)
             counts += here
             if int(here[0]):  # zeros stand in the first bin, which is empty more often than not
                 zeros += piece.numel() - int(torch.count_nonzero(piece))

@@ -13,6 +13,7 @@ import math
 import torch
 
 from gradscope.probe.activations import Kind
+from gradscope.probe.hosted import count
 
 ENOUGH = 0.8
 """Mean relative derivative at which an activation works: a definition."""
@@ -38,7 +39,7 @@ def count_magnitudes(magnitudes: torch.Tensor, edge: float) -> torch.Tensor:
     if calls > 1:
         rows = torch.arange(calls, device=bins.device, dtype=kind) * BINS
         bins.add_(rows.view(-1, *[1] * (bins.dim() - 1)))
-    return torch.bincount(bins.reshape(-1), minlength=calls * BINS).view(calls, BINS)
+    return count(bins, calls * BINS).view(calls, BINS)
 
 
 def shrink(counts: torch.Tensor, kind: Kind) -> float | None:

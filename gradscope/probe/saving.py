@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from safetensors.torch import save
 
 from gradscope.files import write_atomic
 
@@ -25,6 +24,8 @@ def save_gradients(
     Raises:
         OutputError: the file cannot be written.
     """
+    from safetensors.torch import save  # only where it is used
+
     tensors = {f"probe/{k}": v.contiguous().cpu() for k, v in probe.items()}
     tensors |= {f"loss/{k}": v.contiguous().cpu() for k, v in (loss or {}).items()}
     metadata = {

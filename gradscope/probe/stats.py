@@ -7,11 +7,13 @@ are float64. An empty statistic is "not measured" (None), never 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
 import torch
+
+from gradscope.probe.hosted import to_host
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,35 @@ class ForwardStats:
         return sum(known) / len(known) if known else None
 
 
+def hosted(stats: Sequence[ForwardStats]) -> list[ForwardStats]:
+    """The same with every tensor on the CPU: all of them together."""
+    moved = iter(to_host([t for s in stats for t in _tensors_of(s)]))
+    return [_with_tensors(s, moved) for s in stats]
+
+
+def _tensors_of(value: Any) -> Iterator[torch.Tensor]:
+    """Tensors of a statistic, in the order of its fields."""
+    for each in fields(value):
+        held = getattr(value, each.name)
+        if isinstance(held, torch.Tensor):
+            yield held
+        elif isinstance(held, tuple):
+            for part in held:
+                yield from _tensors_of(part)
+
+
+def _with_tensors(value: Any, tensors: Iterator[torch.Tensor]) -> Any:
+    """The statistic with other tensors in their place."""
+    changed: dict[str, Any] = {}
+    for each in fields(value):
+        held = getattr(value, each.name)
+        if isinstance(held, torch.Tensor):
+            changed[each.name] = next(tensors)
+        elif isinstance(held, tuple):
+            changed[each.name] = tuple(_with_tensors(part, tensors) for part in held)
+    return replace(value, **changed)
+
+
 def merge_moments(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Moments, ...]:
     """Call by call; a sequence that ran longer in one batch keeps its surplus calls."""
     shared = []
@@ -211,4 +242,6 @@ class PerSample:
 
     def whole(self) -> torch.Tensor:
         """All of it, shape (samples, draws)."""
+        if len(self.values) == 1:
+            return self.values[0]
         return torch.cat(self.values) if self.values else torch.zeros(0, 0, dtype=torch.float64)

@@ -21,7 +21,7 @@ from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.places import check_places
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
-from gradscope.probe.stats import ForwardStats, PerSample
+from gradscope.probe.stats import ForwardStats, PerSample, hosted
 from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
 
@@ -74,6 +74,14 @@ class Sums:
     forward_passes: int = 0
     backward_passes: int = 0
 
+    def settle(self) -> None:
+        """All batches are over: brings the statistics to the CPU."""
+        mine = list(self.sites.values())
+        every = iter(hosted([f for site in mine for f in (site.forward, *site.calls)]))
+        for site in mine:
+            site.forward = next(every)
+            site.calls = [next(every) for _ in site.calls]
+
     def joined(self, other: Sums) -> Sums:
         """These draws and other draws over the same samples; forward statistics are the same."""
         for name, site in self.sites.items():
@@ -122,6 +130,8 @@ class Sweep:
         for batch in sample.batches():
             self.batch(batch)
             progress.advance(batch.size)
+        if self._subject.device.type != "cpu":
+            self.sums.settle()
         return self.sums
 
     def batch(self, batch: Batch) -> None:
@@ -184,6 +194,7 @@ class Sweep:
                 self.sums.backward_passes += 1
         finally:
             listener.close()
+        listener.settle()
         return listener
 
     def _wanted(self, run: ForwardPass) -> list[torch.Tensor]:

@@ -22,7 +22,8 @@ from gradscope.probe.layout import BatchLayout
 from gradscope.probe.stats import ForwardStats
 
 _aten = torch.ops.aten
-_SMALL = 1 << 15  # elements of a tensor that may wait
+_SMALL = {"cpu": 1 << 15}  # elements of a tensor that may wait, by type of device
+_SMALL_ELSEWHERE = 1 << 18  # where an operation on a large one costs no more than on a small one
 _WAITING = 32  # how many of one kind wait at most
 
 
@@ -159,7 +160,7 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Take in z before the operation; what is returned takes in the output."""
         index = len(self.records)
         plan = self._plan(index, call.kind, tuple(z.shape))
-        if z.numel() <= _SMALL:
+        if z.numel() <= _SMALL.get(z.device.type, _SMALL_ELSEWHERE):
             return self._wait(call, plan, z)
         inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis)
 

@@ -8,12 +8,12 @@ import torch
 
 from gradscope.measurements import GradientStats, Histogram, State, WeightStats
 from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram
+from gradscope.probe.hosted import chunk_of, count
 from gradscope.probe.outliers import outliers
 
 SPECTRAL_TOLERANCE = 1e-6
 _MAX_STEPS = 80
 _BINS = 48
-_CHUNK = 1 << 18  # elements at a time: stays in cache
 _EXACT_UP_TO = 64  # a Gram matrix of this size is diagonalised faster than iterated on
 _FP16_TINY, _BF16_TINY = 2.0**-25, 2.0**-134  # half of the smallest subnormal rounds to 0
 
@@ -136,11 +136,11 @@ def value_histogram(flat: torch.Tensor, *, all_finite: bool) -> Histogram | None
     # Scaled before the ends are subtracted: their distance may leave the type's range.
     scale = max(abs(low), abs(high))
     start, width = low / scale, high / scale - low / scale
-    counts = torch.zeros(_BINS, dtype=torch.int64)
-    for piece in torch.split(wide, _CHUNK):
+    counts = torch.zeros(_BINS, dtype=torch.int64, device=wide.device)
+    for piece in torch.split(wide, chunk_of(wide)):
         place = piece.div(scale).sub_(start).mul_(_BINS / width)
         bins = place.long().clamp_(0, _BINS - 1)
-        counts += torch.bincount(bins, minlength=_BINS).cpu()
+        counts += count(bins, _BINS)
     return Histogram(low, high, tuple(counts.tolist()))
 
 
