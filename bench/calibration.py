@@ -1,14 +1,17 @@
 """The calibration zoo: saved models whose truth was measured, and the verdicts on them.
 
-    python bench/calibration.py build    --part dev|held [--dir DIR] [--jobs N] [--only TEXT]
-    python bench/calibration.py measure  --part dev|held [--dir DIR] [--jobs N] [--trial STEPS] ...
-    python bench/calibration.py evaluate --part dev|held [--dir DIR] [--only TEXT] [--out FILE]
+    python bench/calibration.py build    --part PART [--dir DIR] [--workers N] [--only TEXT]
+    python bench/calibration.py measure  --part PART [--dir DIR] [--workers N] [--trial STEPS] ...
+    python bench/calibration.py run      --part PART [--dir DIR] [--workers N] [--minutes M] ...
+    python bench/calibration.py evaluate --part PART [--dir DIR] [--only TEXT] [--out FILE]
     python bench/calibration.py document
 
 ``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
 the tool's own loading and probe on every file and keeps the measurements beside it; ``evaluate``
-judges them by the rules as they are now, in seconds; of the untouched part it measures first, and
-judges once. All do only what is missing, but ``measure`` starts over when the probe has changed.
+judges them by the rules as they are now, in seconds; of an untouched part it measures first, and
+judges once. ``run`` builds and measures together, stops after ``--minutes`` with what is finished,
+and with ``--pack`` puts it into archives. All do only what is missing, but ``measure`` starts over
+when the probe has changed. PART is dev, held or fresh.
 ``document`` renews ``docs/evidence.md``.
 """
 
@@ -28,23 +31,52 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.zoo.families import PARTS, SEEDS
+from bench.zoo.parts import PARTS, SEEDS
 
 DEFAULT_DIR = Path(tempfile.gettempdir()) / "zoo"
-HELD_RESULT = Path(__file__).parent / "results" / "calibration-held.md"
+UNTOUCHED = {
+    part: Path(__file__).parent / "results" / f"calibration-{part}.md" for part in ("held", "fresh")
+}
+"""Parts that are evaluated once, and where their result is."""
+
+
+TITLES = {
+    "dev": "development families",
+    "held": "families of the second part",
+    "fresh": "families of the third part, untouched",
+}
 
 
 def build(options: argparse.Namespace) -> None:
     """Units in processes of one thread each; a line for each that is done."""
-    from bench.zoo.build import Unit, build_unit
+    from bench.zoo.build import build_unit
 
-    units = [
+    _each(build_unit, [u for u in _units(options) if not u.done()], options.workers)
+
+
+def _units(options: argparse.Namespace) -> list[Any]:
+    from bench.zoo.build import Unit
+
+    return [
         Unit(options.part, family, seed, options.dir / options.part / family.name)
         for seed in options.seeds
         for family in PARTS[options.part]
         if options.only in family.name
     ]
-    _each(build_unit, [u for u in units if not u.done()], options.jobs)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Build and measure until the time is over; pack what is finished."""
+    from bench.zoo import running
+
+    running.run(
+        _units(options), workers=options.workers, seconds=60 * options.minutes,
+        trial=options.trial, tried=options.trial_seeds or options.seeds, bare=not options.no_bare,
+    )  # fmt: skip
+    if options.pack:
+        what = (options.dir / options.part, options.pack, f"zoo-{options.part}")
+        for path in running.pack(*what, lean=options.lean):
+            print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB", file=sys.stderr)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -53,7 +85,7 @@ def measure(options: argparse.Namespace) -> None:
 
     tasks = _outdated(options)
     print(f"{len(tasks)} to measure", file=sys.stderr, flush=True)
-    _each(measure_one, tasks, options.jobs)
+    _each(measure_one, tasks, options.workers)
 
 
 def _outdated(options: argparse.Namespace) -> list[tuple[dict[str, Any], str, int]]:
@@ -73,15 +105,15 @@ def _outdated(options: argparse.Namespace) -> list[tuple[dict[str, Any], str, in
 def evaluate(options: argparse.Namespace) -> None:
     """Judge what is measured; markdown to stdout, or to ``--out``.
 
-    The untouched part is measured first, judged once, and written to ``HELD_RESULT``.
+    An untouched part is measured first, judged once, and written to its ``UNTOUCHED``.
     """
     from bench.zoo.judging import MODES, judge, report
     from bench.zoo.records import records
 
-    if options.part == "held":
-        if HELD_RESULT.exists():
-            raise SystemExit(f"the untouched families have been evaluated: {HELD_RESULT}")
-        options.out = options.out or HELD_RESULT
+    if once := UNTOUCHED.get(options.part):
+        if once.exists() and options.out in (None, once):
+            raise SystemExit(f"these families have been evaluated: {once}; for another look --out")
+        options.out = options.out or once
         measure(options)
     elif old := _outdated(options):
         print(f"{len(old)} measured by another probe, or not yet: measure", file=sys.stderr)
@@ -98,7 +130,7 @@ def evaluate(options: argparse.Namespace) -> None:
     said = ["DIR" if a == str(options.dir) else a for a in sys.argv[1:]]
     command = " ".join(["python bench/calibration.py", *said])
     lines = [
-        f"# Calibration: {'development' if options.part == 'dev' else 'untouched'} families",
+        f"# Calibration: {TITLES[options.part]}",
         "",
         f"`{command}`, {date.today()}, {commit()}: {len(found)} models, {families} families;"
         f" measured: {counts}.",
@@ -146,16 +178,24 @@ def main() -> None:
     parser.add_argument("command", choices=tuple(COMMANDS))
     parser.add_argument("--part", choices=tuple(PARTS), default="dev")
     parser.add_argument("--dir", type=Path, default=DEFAULT_DIR)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--workers", "--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop run after so long")
+    parser.add_argument("--pack", type=Path, help="folder for archives of what run has finished")
+    parser.add_argument("--trial-seeds", type=int, nargs="+", help="run: trials of these (all)")
+    parser.add_argument("--lean", action="store_true", help="pack no models and no data")
+    parser.add_argument("--no-bare", action="store_true", help="run: only with labels")
     parser.add_argument("--only", default="", help="part of a family's or a model's name")
     parser.add_argument("--trial", type=int, default=0, help="measure with a trial of STEPS steps")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="build, measure these")
+    parser.add_argument("--seeds", type=int, nargs="+", help="build, measure these (all)")
     parser.add_argument("--out", type=Path, help="file for the report of evaluate")
     options = parser.parse_args()
+    options.seeds = options.seeds or SEEDS[options.part]
     COMMANDS[options.command](options)
 
 
-COMMANDS = {"build": build, "measure": measure, "evaluate": evaluate, "document": document}
+COMMANDS = {
+    "build": build, "measure": measure, "run": run, "evaluate": evaluate, "document": document,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from bench.zoo import nets
-from bench.zoo.families import PARTS
+from bench.zoo.parts import PARTS
 from bench.zoo.rates import share, table
 from bench.zoo.records import records
 

@@ -20,14 +20,16 @@ import torch
 from torch import nn
 
 from bench.zoo import data as datasets
-from bench.zoo import nets, plants, starts
+from bench.zoo import fresh_plants, nets, plants, starts
 from bench.zoo.data import Dataset
-from bench.zoo.families import Family
+from bench.zoo.families import RECURRENT, Family
 from bench.zoo.training import Score, chance, score, train
 from bench.zoo.truth import CLOSE, decide
 
 SHOWN = 512
 """Samples at most in the file that a diagnosis is given, and in the held-out one."""
+IMAGES = ("cnn", "cnn1d", "rescnn", "unet1d")
+"""Kinds whose features are channels."""
 OWN_RUN = ("noisy", "imbalanced")
 """Conditions whose twin is their own run: what the labels teach is all there is."""
 
@@ -91,7 +93,7 @@ class Builder:
         family = self.unit.family
         torch.manual_seed(self.unit.draw(purpose))
         net = nets.build(**self.config)
-        shallow = family.depth < starts.DEEP and family.kind not in ("rnn", "lstm", "gru")
+        shallow = family.depth < starts.DEEP and family.kind not in RECURRENT
         if default is None:
             default = shallow and self.unit.seed % 2 == 1
         if not default:
@@ -107,6 +109,8 @@ class Builder:
             return self._own_run(condition)
         if condition in ("decayed", "hot"):
             return self._variant(condition)
+        if condition in ("pruned", "rounded"):
+            return self._changed(condition)
         return self._planted(condition)
 
     def _own_run(self, condition: str) -> Saved:
@@ -132,11 +136,16 @@ class Builder:
         train(net, self.data, family, family.steps, seed, factor=factor, decay=decay)
         return Saved(net, self.data, "plain", None, self.twin, self.data)
 
+    def _changed(self, condition: str) -> Saved:
+        net = copy.deepcopy(self.reference["converged"])
+        plants.plant(condition, net, self.unit.family, torch.from_numpy(self.data.x))
+        return Saved(net.eval(), self.data, "plain", None, self.twin, self.data)
+
     def _planted(self, condition: str) -> Saved:
         unit, family = self.unit, self.unit.family
         shown = datasets.rescaled(self.data, condition)
         name = condition if condition.startswith("inputs") else "plain"
-        if condition in plants.AFTER_TRAINING:
+        if condition in plants.AFTER_TRAINING | fresh_plants.AFTER_TRAINING:
             net = copy.deepcopy(self.reference["converged"])
         else:
             net = self.fresh(condition, default=True if condition in plants.DEFAULT_START else None)
@@ -147,7 +156,9 @@ class Builder:
             steps = family.steps
         if condition == "diverged":
             steps, factor = family.steps // 2, 300.0
-        if condition in ("nan", "scaled-works"):
+        if condition == "overshot":
+            steps, factor = family.steps // 2, 100.0
+        if condition in ("nan", "scaled-works", *fresh_plants.AS_SAVED):
             steps = 0
         train(net, shown, family, steps, unit.draw(f"pre {condition}"), factor=factor)
         net.eval()
@@ -158,8 +169,8 @@ def _config(family: Family, data: Dataset) -> dict[str, Any]:
     """Keywords of ``nets.build``."""
     x = data.x
     tokens = not np.issubdtype(x.dtype, np.floating)
-    inputs = x.shape[1] if family.kind in ("cnn", "cnn1d", "rescnn") else x.shape[-1]
-    size = x.shape[1] if family.kind == "transformer" else x.shape[-1]
+    inputs = x.shape[1] if family.kind in IMAGES else x.shape[-1]
+    size = x.shape[1] if family.kind in ("transformer", "mixer") else x.shape[-1]
     return {
         "kind": family.kind,
         "activation": family.activation,
@@ -228,7 +239,8 @@ def _build_one(builder: Builder, condition: str) -> dict[str, Any]:
 
 def _whole(family: Family) -> bool:
     """Whether the file holds the module and not only its weights."""
-    return family.kind in ("mlp", "cnn", "cnn1d") and family.activation != "arctan"
+    chain = family.kind in ("mlp", "cnn", "cnn1d")
+    return family.whole and chain and family.activation != "arctan"
 
 
 def _write_model(net: nn.Module, path: Path, family: Family) -> None:

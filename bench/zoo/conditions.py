@@ -33,6 +33,8 @@ HEALTHY = {
     "imbalanced": Condition("99 of 100 samples of one class"),
     "decayed": Condition("trained with L2 of 1e-3 in the loss"),
     "hot": Condition("trained at three times the learning rate"),
+    "pruned": Condition("the smallest 60 % of each weight matrix set to zero after training"),
+    "rounded": Condition("parameters rounded to bfloat16 after training"),
     "scaled-works": Condition("all weights under a normalisation x10 after training"),
 }
 
@@ -65,6 +67,26 @@ FAULTS = {
     "qk10": Condition("queries and keys x10 after training", LARGE),
     "nan": Condition("one weight is NaN", ("nonfinite",)),
     "diverged": Condition("trained at 300 times the learning rate"),
+    "u4": Condition("all parameters drawn from U[-4, 4]", LARGE, EXPLODING),
+    "student": Condition("all parameters drawn from Student's t of 1.5", LARGE, EXPLODING),
+    "start-x6": Condition("weights of the start x6", LARGE, EXPLODING),
+    "late-x20": Condition("parameters of the later half x20 after training", LARGE, EXPLODING),
+    "bias5": Condition("hidden biases at +5 standard deviations of z", LARGE, COLLAPSE),
+    "start-x0.15": Condition("weights of the start x0.15", SMALL,
+                             (*COLLAPSE, *DEPTH, "flat-slope", *TIME)),
+    "start-x0.4": Condition("weights of a deep start x0.4", (*DEPTH, *SMALL), COLLAPSE),
+    "gain2.5": Condition("weights of gain 2.5 a layer", EXPLODING, LARGE),
+    "dead-most": Condition("biases of 97 % of the hidden units at -20 standard deviations", DEAD),
+    "inputs-x200": Condition("inputs x200", INPUTS, EXPLODING),
+    "inputs-minus": Condition("inputs x3 - 300", INPUTS, EXPLODING),
+    "inputs-mixed": Condition("columns x1, x10, ... x10000", INPUTS, EXPLODING),
+    "inputs-raw": Condition("trained on inputs x12 + 20", INPUTS, EXPLODING),
+    "rec0.15": Condition("recurrent weights orthogonal x0.15", TIME, SMALL),
+    "rec4": Condition("recurrent weights orthogonal x4", EXPLODING, (*LARGE, *TIME)),
+    "forgets": Condition("forget gates shut by biases of -8 to -4", TIME),
+    "qk30": Condition("queries and keys of the start x30", LARGE),
+    "inf": Condition("one bias is infinite", ("nonfinite",)),
+    "overshot": Condition("trained at 100 times the learning rate"),
 }  # fmt: skip
 
 CONDITIONS = {**HEALTHY, **FAULTS}

@@ -21,7 +21,8 @@ class Family:
     """One kind of network on one data set.
 
     Attributes:
-        kind: mlp, cnn, cnn1d, rnn, lstm, gru, resmlp, rescnn, transformer.
+        kind: mlp, cnn, cnn1d, rnn, lstm, gru, resmlp, rescnn, transformer; ae, unet1d, gruseq,
+            mixer, postln (``fresh_nets.py``).
         activation: of the hidden layers (of the feed-forward part in a transformer).
         data: a data set of ``data.py``.
         depth: hidden layers, blocks or recurrent layers.
@@ -30,6 +31,7 @@ class Family:
         healthy, faults: conditions, by name.
         optimiser, lr: how the family is trained.
         norm: none, batch or layer.
+        whole: whether chains are saved as modules; else all are saved as state dicts.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Family:
     optimiser: str = "adam"
     lr: float = 1e-3
     norm: str = "none"
+    whole: bool = True
 
 
 USUAL = ("fresh", "early", "trained", "converged", "noisy")
@@ -166,9 +169,4 @@ HELD = (
            ("x10", "u10", "n1", "nan"), ("adam", 1e-3), "layer"),
 )  # fmt: skip
 
-PARTS = {"dev": DEVELOPMENT, "held": HELD}
-
-
-def count(families: tuple[Family, ...]) -> int:
-    """Number of models."""
-    return len(SEEDS) * sum(len(f.healthy) + len(f.faults) for f in families)
+RECURRENT = ("rnn", "lstm", "gru", "gruseq")

@@ -20,7 +20,8 @@ MODES = {"with labels": LABELLED, "without labels": BARE, "with labels and a tri
 VERDICTS = ("unhealthy", "warning", "undetermined", "healthy", "error")
 KINDS = {
     "mlp": "MLP", "cnn": "CNN", "cnn1d": "CNN", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU",
-    "resmlp": "residual", "rescnn": "residual", "transformer": "transformer",
+    "resmlp": "residual", "rescnn": "residual", "transformer": "transformer", "ae": "MLP",
+    "unet1d": "CNN", "gruseq": "GRU", "mixer": "residual", "postln": "transformer",
 }  # fmt: skip
 
 

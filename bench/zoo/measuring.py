@@ -46,12 +46,13 @@ def current(record: dict[str, Any], now: str, steps: int) -> bool:
     return path.is_file() and path.read_text() == now
 
 
-def measure_one(task: tuple[dict[str, Any], str, int]) -> str:
+def measure_one(task: tuple[dict[str, Any], str, int], *, bare: bool = True) -> str:
     """Measure one model; a line about it.
 
     Args:
         task: the record, the version of the probe, and the steps of a trial; with 0 of them it is
             measured with labels and without, else with the trial only.
+        bare: whether to measure without labels too.
     """
     import torch
 
@@ -59,7 +60,7 @@ def measure_one(task: tuple[dict[str, Any], str, int]) -> str:
     record, now, steps = task
     started = time.perf_counter()
     failed = []
-    for suffix in (TRIED,) if steps else (LABELLED, BARE):
+    for suffix in (TRIED,) if steps else (LABELLED, BARE)[: 1 + bare]:
         target, why = Path(record["path"] + suffix), Path(record["path"] + suffix + FAILED)
         try:
             write(measure_file(record, suffix, steps), target)

@@ -18,6 +18,20 @@ class Arctan(nn.Module):
         return torch.atan(z)
 
 
+class Where(nn.Module):
+    """A ReLU as a condition."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return torch.where(z > 0, z, torch.zeros_like(z))
+
+
+class Clamp(nn.Module):
+    """Between -1 and 1."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z.clamp(-1.0, 1.0)
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "logistic": nn.Sigmoid,
@@ -26,7 +40,18 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "hardtanh": nn.Hardtanh,
     "relu": nn.ReLU,
     "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "leaky": lambda: nn.LeakyReLU(0.1),
+    "whererelu": Where,
+    "clamp": Clamp,
 }
+MIXED = ("tanh", "softsign", "arctan", "hardtanh")
+
+
+def activated(name: str, index: int = 0) -> nn.Module:
+    """The activation of a hidden layer; ``mixed`` takes its turns."""
+    return ACTIVATIONS[MIXED[index % len(MIXED)] if name == "mixed" else name]()
 
 
 class Recurrent(nn.Module):
@@ -116,7 +141,7 @@ def mlp(activation: str, inputs: int, width: int, outputs: int, depth: int) -> n
     """Dense layers."""
     layers: list[nn.Module] = []
     for i in range(depth):
-        layers += [nn.Linear(width if i else inputs, width), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(width if i else inputs, width), activated(activation, i)]
     return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
@@ -157,4 +182,8 @@ def build(
         return Residual(kind == "rescnn", activation, inputs, width, outputs, depth, norm)
     if kind == "transformer":
         return Transformer(activation, inputs, width, outputs, depth, size, vocabulary)
-    return Recurrent(kind, activation, inputs, width, outputs, depth)
+    if kind in ("rnn", "lstm", "gru"):
+        return Recurrent(kind, activation, inputs, width, outputs, depth)
+    from bench.zoo import fresh_nets  # which builds on this
+
+    return fresh_nets.build(kind, activation, inputs, width, outputs, depth, size)

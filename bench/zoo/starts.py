@@ -10,6 +10,7 @@ from bench.zoo.nets import Recurrent, Residual, Transformer
 
 DEEP = 6
 """Chains from this depth start orthogonal, logistic ones centred."""
+RECTIFIED = ("relu", "gelu", "silu", "elu", "leaky", "whererelu")
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
@@ -19,6 +20,8 @@ def hidden(net: nn.Module) -> list[nn.Module]:
         return [block.first for block in net.blocks]
     if isinstance(net, Transformer):
         return [layer.linear1 for layer in net.encoder.layers]
+    if hasattr(net, "hidden_layers"):
+        return net.hidden_layers()
     if isinstance(net, Recurrent):
         return []
     return [m for m in net if isinstance(m, WEIGHTED)][:-1]
@@ -37,7 +40,7 @@ def sane(net: nn.Module, family: Family) -> None:
     """In place. Xavier or orthogonal; times sqrt 2 for relu and gelu; recurrent identity (RNN) or
     orthogonal, forget bias 1; attention and norms stay as torch draws them."""
     deep = family.kind in ("mlp", "cnn", "cnn1d") and family.depth >= DEEP
-    gain = 2**0.5 if family.activation in ("relu", "gelu") else 1.0
+    gain = 2**0.5 if family.activation in RECTIFIED else 1.0
     with torch.no_grad():
         if isinstance(net, Recurrent):
             _recurrent(net.rnn)

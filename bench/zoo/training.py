@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bench.zoo.data import Dataset
-from bench.zoo.families import Family
+from bench.zoo.families import RECURRENT, Family
 
 BATCH = 32
 
@@ -20,8 +20,8 @@ BATCH = 32
 class Score:
     """How a network does on held-out data.
 
-    ``credit`` per sample: right or wrong (0, 1), or the squared error; ``weight`` sums to one:
-    classes count alike in a balanced accuracy.
+    ``credit`` per sample: right or wrong (0, 1), or the mean squared error over outputs; ``weight``
+    sums to one: classes count alike in a balanced accuracy.
     """
 
     credit: np.ndarray
@@ -38,7 +38,7 @@ def score_of(credit: np.ndarray, weight: np.ndarray, classes: int) -> float:
     """The same of parts of a sample; ``weight`` holds targets for a regression."""
     if classes:
         return float((credit * weight).sum() / weight.sum())
-    spread = float(np.var(weight))
+    spread = float(np.var(weight, axis=0).mean())
     return max(0.0, 1 - float(credit.mean()) / spread)
 
 
@@ -50,9 +50,9 @@ def score(net: nn.Module, data: Dataset) -> Score:
         out = net(torch.from_numpy(data.x_val))
     net.train(was)
     if not data.classes:
-        error = (out.numpy() - data.y_val)[:, 0] ** 2
-        spread = data.y_val.var()
-        return Score(np.where(np.isfinite(error), error, spread), data.y_val[:, 0], 0)
+        error = ((out.numpy() - data.y_val) ** 2).mean(1)
+        spread = data.y_val.var(0).mean()
+        return Score(np.where(np.isfinite(error), error, spread), data.y_val, 0)
     finite = torch.isfinite(out).all(1).numpy()
     right = (out.argmax(1).numpy() == data.y_val) & finite
     counts = np.bincount(data.y_val, minlength=data.classes)
@@ -72,6 +72,8 @@ def optimiser(family: Family, net: nn.Module, factor: float, decay: float) -> to
         return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
     if family.optimiser == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=decay or 0.01, fused=True)
+    if family.optimiser == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr, weight_decay=decay)
     momentum = 0.9 if family.optimiser == "momentum" else 0.0
     return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, fused=True)
 
@@ -85,7 +87,7 @@ def train(
     rng = np.random.default_rng(seed)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
     loss_of = nn.CrossEntropyLoss() if data.classes else nn.MSELoss()
-    step, clip = optimiser(family, net, factor, decay), family.kind in ("rnn", "lstm", "gru")
+    step, clip = optimiser(family, net, factor, decay), family.kind in RECURRENT
     wanted, kept = set(keep), {}
     net.train()
     for i in range(steps):

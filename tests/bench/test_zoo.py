@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tarfile
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ from bench.zoo import data, nets, plants, starts
 from bench.zoo.build import _config
 from bench.zoo.conditions import FAULTS, HEALTHY
 from bench.zoo.document import PAGE, filled
-from bench.zoo.families import DEVELOPMENT, HELD, PARTS, Family, count
+from bench.zoo.families import DEVELOPMENT, HELD, Family
+from bench.zoo.fresh import FRESH
+from bench.zoo.parts import PARTS, count
 from bench.zoo.rates import share, wilson
 from bench.zoo.record import read, write
+from bench.zoo.running import pack
 from bench.zoo.training import Score
 from bench.zoo.truth import decide
 from gradscope.findings import Cause
 from gradscope.measurements import Role
 from tests.support import measured
 
-ALL = (*DEVELOPMENT, *HELD)
+ALL = (*DEVELOPMENT, *HELD, *FRESH)
 OFFLINE = [f for f in ALL if not f.data.startswith("mnist") or f.data == "mnist1d"]
 
 
@@ -37,12 +41,14 @@ def network(which: Family) -> tuple[torch.nn.Module, torch.Tensor]:
     return net, torch.from_numpy(loaded.x[:64])
 
 
-def test_a_third_of_the_models_is_held_out_in_families_of_their_own():
-    combinations = [{(f.kind, f.activation, f.data) for f in part} for part in PARTS.values()]
-    assert not combinations[0] & combinations[1]
+def test_models_are_held_out_in_families_of_their_own():
+    parts = [{(f.kind, f.activation, f.data) for f in part} for part in PARTS.values()]
+    assert not parts[0] & parts[1]
+    assert not parts[2] & (parts[0] | parts[1])
     assert len({f.name for f in ALL}) == len(ALL) >= 25
-    assert count(HELD) >= count(ALL) / 3
-    assert count(ALL) >= 400
+    assert count("held") >= (count("dev") + count("held")) / 3
+    assert 300 <= count("fresh") <= 500
+    assert len(FRESH) >= 12
     assert {f.kind for f in HELD} >= {"mlp", "cnn", "lstm", "gru", "rnn", "resmlp", "transformer"}
 
 
@@ -57,7 +63,8 @@ def test_conditions_and_causes_have_names_that_exist(which: Family):
 @pytest.mark.parametrize("which", OFFLINE, ids=lambda f: f.name)
 def test_every_plant_of_a_family_does_something(which: Family):
     for condition in which.faults:
-        if condition in ("diverged", "default", "plateaued") or condition.startswith("inputs"):
+        unplanted = ("diverged", "overshot", "default", "plateaued")
+        if condition in unplanted or condition.startswith("inputs"):
             continue
         net, x = network(which)
         before = {n: p.clone() for n, p in net.named_parameters()}
@@ -145,3 +152,24 @@ def test_wilson_agrees_with_published_values():
 def test_the_page_shows_the_tables_of_the_results():
     page = PAGE.read_text(encoding="utf-8")
     assert filled(page) == page, "run: python bench/calibration.py document"
+
+
+@pytest.mark.parametrize(
+    ("lean", "limit", "archives"),
+    [
+        (False, 1 << 20, [{"a-0.pt", "a-0.json", "plain-0.npz"}]),
+        (False, 1500, [{"a-0.json", "a-0.pt"}, {"plain-0.npz"}]),
+        (True, 1500, [{"a-0.json"}]),
+    ],
+)
+def test_archives_hold_what_is_finished(tmp_path, lean: bool, limit: int, archives: list[set[str]]):
+    folder = tmp_path / "fresh" / "family"
+    folder.mkdir(parents=True)
+    for name in ("a-0.pt", "a-0.json", "plain-0.npz", "plain-0-bare.npz", "b-0.1234", "c.partial"):
+        (folder / name).write_bytes(b"x" * 1000)
+    parts = pack(tmp_path / "fresh", tmp_path / "out", "zoo", lean=lean, limit=limit)
+    held = []
+    for part in parts:
+        with tarfile.open(part) as archive:
+            held.append({name.rpartition("/")[2] for name in archive.getnames()})
+    assert held == archives

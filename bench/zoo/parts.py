@@ -1,0 +1,18 @@
+"""The parts of the zoo, their families and the seeds that each family is built with."""
+
+from __future__ import annotations
+
+from bench.zoo import families, fresh
+from bench.zoo.families import Family
+
+PARTS: dict[str, tuple[Family, ...]] = {
+    "dev": families.DEVELOPMENT,
+    "held": families.HELD,
+    "fresh": fresh.FRESH,
+}
+SEEDS = {"dev": families.SEEDS, "held": families.SEEDS, "fresh": fresh.SEEDS}
+
+
+def count(part: str) -> int:
+    """Number of models of a part."""
+    return len(SEEDS[part]) * sum(len(f.healthy) + len(f.faults) for f in PARTS[part])
