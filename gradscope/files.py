@@ -57,6 +57,7 @@ def replace_atomic(target: str, write: Callable[[Path], object], *, option: str)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         write(Path(temporary))
+        _flush(temporary)
         # mkstemp makes files private; a report is an ordinary file, as the umask has it.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
@@ -66,6 +67,15 @@ def replace_atomic(target: str, write: Callable[[Path], object], *, option: str)
     finally:
         if temporary is not None:
             os.unlink(temporary)
+
+
+def _flush(path: str) -> None:
+    """To the disk, so that a power cut after the rename leaves no empty file."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _check_writable(path: Path, option: str) -> None:

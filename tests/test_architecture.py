@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "treatment": DATA | {"diagnosis"},
-    "repair": DATA | {"model", "snapshot", "probe", "diagnosis", "treatment"},
+    "repair": DATA | {"model", "snapshot", "files", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution", "places"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}

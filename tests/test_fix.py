@@ -236,7 +236,15 @@ def test_frozen_parameters_stay(tmp_path, capsys):
         ([*DIGITS, "--out", "{tmp}/f.pt", "--alpha", "2", "--method", "kappa"], "no meaning"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--rescale", "--method", "restart"], "no rescaling"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--method", "identity"], "no recurrent layer"),
-        ([*DIGITS, "--out", "{tmp}/f.pt", "--layers", "9*"], "no layer is called so"),
+        (
+            [*DIGITS, "--out", "{tmp}/f.pt", "--layers", "9*"],
+            "'9*' matches no parameter and no layer",
+        ),
+        (
+            [*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "1.weight"],
+            "nearest parameter is '0.weight'",
+        ),
+        ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "0", "--layers", "0.*"], "is frozen"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "*"], "no parameter left"),
     ],
 )

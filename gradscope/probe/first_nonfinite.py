@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -80,6 +80,21 @@ def _watch(subject: Subject, batch: Batch, names: Mapping[int, str]) -> FirstNon
                     [head.edge], wanted or list(run.leaves), [ones / math.sqrt(ones.numel())],
                     retain_graph=i + 1 < len(run.heads), allow_unused=True,
                 )  # fmt: skip
+    return watch.found
+
+
+def watched(
+    tensors: Mapping[str, torch.Tensor], call: Callable[[], object]
+) -> FirstNonfinite | None:
+    """The first such operation of a call, without gradients; None if there is none.
+
+    Args:
+        tensors: parameters by name, which places are named by.
+        call: what to watch.
+    """
+    watch = _Watch({_address(t): name for name, t in tensors.items()})
+    with watch, torch.no_grad():
+        call()
     return watch.found
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from gradscope.config import Settings
 from gradscope.measurements import Measurements
 from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.naming import is_named
 from gradscope.repair.training import Scored, Trainee
 from gradscope.snapshot import Snapshot
 
@@ -22,12 +25,14 @@ def trainee_of(
     measured: Measurements,
     settings: Settings,
     device: torch.device,
+    freeze: tuple[str, ...] = (),
 ) -> Trainee:
+    """A module in the hands of an optimiser; what ``freeze`` names keeps its running statistics."""
     head = measured.heads[0] if measured.heads else None
     return Trainee(
         module,
         trained,
-        Snapshot(module, leave=_running(module)).restore,
+        Snapshot(module, leave=_running(module, freeze)).restore,
         _mode_switch(module),
         settings.probe.loss,
         head.entered_before if head is not None else None,
@@ -36,11 +41,12 @@ def trainee_of(
     )
 
 
-def _running(module: torch.nn.Module) -> frozenset[int]:
+def _running(module: torch.nn.Module, freeze: tuple[str, ...]) -> frozenset[int]:
     """Statistics that training is meant to move."""
     kinds = ("running_mean", "running_var", "num_batches_tracked")
     found = module.named_buffers()
-    return frozenset(id(b) for name, b in found if name.rpartition(".")[2] in kinds)
+    moved = ((n, b) for n, b in found if n.rpartition(".")[2] in kinds and not is_named(n, freeze))
+    return frozenset(id(b) for _, b in moved)
 
 
 def _mode_switch(module: torch.nn.Module) -> Callable[[bool], object]:
@@ -52,9 +58,12 @@ def _mode_switch(module: torch.nn.Module) -> Callable[[bool], object]:
 
 
 @contextmanager
-def put_back(module: torch.nn.Module) -> Iterator[None]:
+def put_back(module: torch.nn.Module, seed: int = 0) -> Iterator[None]:
+    """Inside, what is drawn is drawn anew from ``seed``; after it the numbers are as before."""
     held = [(t, t.detach().clone()) for t in (*module.parameters(), *module.buffers())]
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
     try:
         yield
     finally:

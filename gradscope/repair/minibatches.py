@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,40 @@ POOL_BYTES = 256 << 20
 """What is shuffled together: all of an ordinary sample, a part of a large one at a time."""
 
 HELD_OUT_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Place:
+    """What has been handed out: whole epochs, then whole pools of this one, then rows of this."""
+
+    epoch: int = 0
+    pool: int = 0
+    row: int = 0
+
+
+class Stream:
+    """Training batches, and where one is among them.
+
+    Args:
+        batches: from a place on, each with the place after it.
+        start: the first place.
+
+    Attributes:
+        place: after the batch that was handed out last.
+    """
+
+    def __init__(
+        self, batches: Callable[[Place], Iterator[tuple[Batch, Place]]], start: Place
+    ) -> None:
+        self.place = start
+        self._batches = batches(start)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Batch:
+        batch, self.place = next(self._batches)
+        return batch
 
 
 class Minibatches:
@@ -36,32 +70,44 @@ class Minibatches:
         self._size, self._seed, self._exact = size, seed, exact
         self.split = validation is None
 
-    def training(self) -> Iterator[Batch]:
+    def training(self, start: Place | None = None) -> Stream:
         """Epoch after epoch, each in an order of its own; ends only if there is nothing to train
-        on."""
-        epoch = 0
+        on.
+
+        Args:
+            start: where another stream had come to; None: the beginning.
+        """
+        return Stream(self._shuffled, start or Place())
+
+    def _shuffled(self, start: Place) -> Iterator[tuple[Batch, Place]]:
+        at, found = start, start != Place()
         while True:
-            found = False
             for i, pool in enumerate(_pools(self._sample.batches(), self._training_rows)):
-                order = np.random.default_rng((self._seed, epoch, i)).permutation(pool.size)
-                for batch in self._cut(pool, order, self._size):
+                if i < at.pool:
+                    continue
+                order = np.random.default_rng((self._seed, at.epoch, i)).permutation(pool.size)
+                for batch, row in self._cut(pool, order, self._size, at.row):
                     found = True
-                    yield batch
+                    at = Place(at.epoch, i, row)
+                    yield batch, at
+                at = Place(at.epoch, i + 1, 0)
             if not found:
                 return
-            epoch += 1
+            at = Place(at.epoch + 1)
 
     def once(self) -> Iterator[Batch]:
         """All samples that are trained on, once, in the order of the file."""
         for batch in self._sample.batches():
-            yield from self._cut(batch, self._training_rows(batch), self._scored_at_once)
+            for cut, _ in self._cut(batch, self._training_rows(batch), self._scored_at_once):
+                yield cut
 
     def held_out(self) -> Iterator[Batch]:
         """What is scored on, in the order of the file."""
         source = self._validation or self._sample
         for batch in source.batches():
             rows = self._held_rows(batch) if self.split else np.arange(batch.size)
-            yield from self._cut(batch, rows, self._scored_at_once)
+            for cut, _ in self._cut(batch, rows, self._scored_at_once):
+                yield cut
 
     @property
     def _scored_at_once(self) -> int:
@@ -77,11 +123,14 @@ class Minibatches:
         random = np.random.default_rng((self._seed, batch.start))
         return random.random(batch.size) < HELD_OUT_SHARE
 
-    def _cut(self, pool: Batch, rows: np.ndarray, size: int) -> Iterator[Batch]:
-        for start in range(0, len(rows), size):
+    def _cut(
+        self, pool: Batch, rows: np.ndarray, size: int, first: int = 0
+    ) -> Iterator[tuple[Batch, int]]:
+        """Batches of the chosen rows from the ``first`` on, each with where the next one begins."""
+        for start in range(first, len(rows), size):
             some = rows[start : start + size]
             if len(some) == size or not (self._exact or len(some) < 2):
-                yield take(pool, some)
+                yield take(pool, some), start + size
 
 
 def take(batch: Batch, rows: np.ndarray) -> Batch:

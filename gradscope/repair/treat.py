@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from dataclasses import dataclass, field
 
@@ -17,12 +16,16 @@ from gradscope.probe.subject import Names
 from gradscope.progress import Progress
 from gradscope.repair.base import Case, RemedyError, Result, perform
 from gradscope.repair.chain import find_chain
+from gradscope.repair.checkpoints import Checkpoints, Keeper
 from gradscope.repair.compare import Scale, gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.loop import Trained, train
 from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED
+from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.standardise import standardisation
-from gradscope.repair.training import Penalty, Recipe, Scored, Trained, Trainee, train
+from gradscope.repair.training import Scored, Trainee
 from gradscope.treatment import Planned, Stage
 
 Tensors = dict[str, torch.Tensor]
@@ -67,8 +70,12 @@ def treat(
     settings: Settings,
     fix: FixSettings,
     progress: Progress,
+    checkpoints: Checkpoints | None = None,
 ) -> Treated:
     """Try the plan's remedies on the model, fine-tune the best, and put the model back.
+
+    Args:
+        checkpoints: of the trainings, which go on from them; None: none are kept.
 
     Raises:
         OptionError: there are no labels to train with, or nothing to train.
@@ -78,7 +85,10 @@ def treat(
         raise OptionError("a repair needs labels to train with", where="--data",
                           hint="Add an array y.")  # fmt: skip
     with untouched(model.module):
-        return _Treatment(model, sample, validation, before, settings, fix, progress).run(plan)
+        treatment = _Treatment(
+            model, sample, validation, before, settings, fix, progress, checkpoints
+        )
+        return treatment.run(plan)
 
 
 class _Treatment:
@@ -91,15 +101,19 @@ class _Treatment:
         settings: Settings,
         fix: FixSettings,
         progress: Progress,
+        checkpoints: Checkpoints | None,
     ) -> None:
         assert model.module is not None
         require_gradients(model.module)
         names = Names.of(model.module)
+        check_globs("--freeze", fix.freeze, names.tensors)
+        check_globs("--layers", fix.layers, names.tensors)
         self.fix, self.progress, self.before = fix, progress, before
-        trained = [
-            t for n, t in names.tensors.items()
-            if t.requires_grad and t.is_leaf and not _frozen(n, fix.freeze)
-        ]  # fmt: skip
+        self.checkpoints, self.seed = checkpoints, settings.data.seed
+        for name, tensor in names.tensors.items():
+            if is_named(name, fix.freeze) and tensor.is_leaf:
+                tensor.requires_grad_(False)
+        trained = [t for t in names.tensors.values() if t.requires_grad and t.is_leaf]
         if not trained:
             raise OptionError("there is no parameter left to train", where="--freeze")
         self.module = model.module
@@ -110,15 +124,14 @@ class _Treatment:
         )  # fmt: skip
         device = torch.device(settings.probe.device)
         self.trainee: Trainee = trainee_of(
-            model.module, trained, before.measurements, settings, device
+            model.module, trained, before.measurements, settings, device, fix.freeze
         )
         tensors = {
             n: t for n, t in names.tensors.items()
-            if not _frozen(n, fix.freeze) and _within(n, fix.layers)
+            if not is_named(n, fix.freeze) and (not fix.layers or is_named(n, fix.layers))
         }  # fmt: skip
         if not tensors:
-            hint = f"The first parameter is '{next(iter(names.tensors))}'."
-            raise OptionError("no layer is called so", where="--layers", hint=hint)
+            raise OptionError("every layer that it names is frozen", where="--layers")
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
             settings.data.seed, dict(model.module.named_buffers()),
@@ -133,7 +146,7 @@ class _Treatment:
         candidates = self._candidates(plan, start)
         chosen = self._race(candidates)
         stages = [self._stage("before", first, None, ())]
-        with put_back(self.module):
+        with put_back(self.module, self.seed):
             self._enter(start | dict(chosen.result.changed))
             drift = self._drift(raw)
             stages.append(
@@ -206,29 +219,27 @@ class _Treatment:
             self.recipe.clip, self.recipe.optimizer, self.recipe.penalty,
         )  # fmt: skip
         self.progress.start("remedies", len(candidates) * short.steps)
-        for candidate in candidates:
-            with put_back(self.module):
+        for i, candidate in enumerate(candidates):
+            with put_back(self.module, self.seed):
                 self._enter(dict(candidate.result.changed))
-                trained = train(self.trainee, self.data, short, self.progress)
+                keeper = self._keeper(f"race-{i}-{candidate.planned.remedy}")
+                trained = train(self.trainee, self.data, short, self.progress, keeper)
                 candidate.race = max((s for _, s in trained.moments), key=lambda s: s.rank)
         self.progress.finish()
         return max(candidates, key=lambda c: c.race.rank)
 
     def _fine_tune(self) -> tuple[Trained | None, Tensors]:
         """The state with the best held-out score on the way."""
-        best: list[tuple[Scored, Tensors]] = []
-
-        def scored(step: int, score: Scored) -> None:
-            if not best or score.rank > best[0][0].rank:
-                best[:] = [(score, self._state())]
-
         if not self.fix.finetune:
-            scored(0, self.trainee.score(self.data.held_out()))
-            return None, best[0][1]
+            return None, self._state()
         self.progress.start("fine-tuning", self.recipe.steps)
-        trained = train(self.trainee, self.data, self.recipe, self.progress, scored)
+        keeper = self._keeper("fine-tuning")
+        trained = train(self.trainee, self.data, self.recipe, self.progress, keeper)
         self.progress.finish()
-        return trained, best[0][1]
+        return trained, dict(trained.best)
+
+    def _keeper(self, name: str) -> Keeper | None:
+        return self.checkpoints.of(name) if self.checkpoints is not None else None
 
     def _state(self) -> Tensors:
         tensors = (*self.module.named_parameters(), *self.module.named_buffers())
@@ -267,16 +278,6 @@ def _guessing(scored: Scored, scale: Scale) -> Scored:
     guess = scale.chance if scale.metric == "accuracy" else -scale.room
     points = torch.where(torch.isfinite(scored.points), scored.points, guess)
     return Scored(points, scored.losses)
-
-
-def _within(name: str, globs: tuple[str, ...]) -> bool:
-    """A glob names a parameter or the layer that owns it."""
-    owner = name.rpartition(".")[0]
-    return not globs or any(fnmatch.fnmatchcase(n, g) for n in (name, owner) for g in globs)
-
-
-def _frozen(name: str, globs: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
 def _recipe(

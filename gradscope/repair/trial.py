@@ -22,10 +22,12 @@ from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
 from gradscope.repair.compare import gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.loop import Trained, train
 from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import Suspects, find_suspects
-from gradscope.repair.training import Recipe, Trained, Trainee, train
+from gradscope.repair.training import Trainee
 
 BATCH = 32
 DEEP = 30

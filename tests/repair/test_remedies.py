@@ -22,10 +22,10 @@ from gradscope.repair.compare import put_back, trainee_of
 from gradscope.repair.kappa import Kappa, least_alpha
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.polar import Polar, orthogonal_factor
+from gradscope.repair.recipe import Penalty
 from gradscope.repair.ridge import Moments, solve
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.std_restore import StdRestore
-from gradscope.repair.training import Penalty
 from gradscope.rules import run_rules
 from tests.support import measured, sample_of
 

@@ -1,0 +1,96 @@
+"""How a model is trained: optimiser, rate, batches, and what keeps weights small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What keeps weights small while a model is trained.
+
+    Attributes:
+        kind: l2 (strength * sum of squares in the loss), l1 (sum of absolute values), adamw
+            (decoupled decay, by the optimiser), max-norm (largest norm of a unit's weights),
+            spectral (largest singular value of a matrix) or none.
+        strength: its factor or its limit.
+    """
+
+    kind: str = "none"
+    strength: float = 0.0
+
+    def __str__(self) -> str:
+        return "" if self.kind == "none" else f", {self.kind} {self.strength:g}"
+
+    def of(self, parameters: list[torch.Tensor]) -> torch.Tensor | float:
+        """What is added to the loss."""
+        if self.kind == "l2":
+            return self.strength * torch.stack([p.square().sum() for p in parameters]).sum()
+        if self.kind == "l1":
+            return self.strength * torch.stack([p.abs().sum() for p in parameters]).sum()
+        return 0.0
+
+    @torch.no_grad()
+    def project(self, parameters: list[torch.Tensor]) -> None:
+        """Back to within the limit, after a step."""
+        if self.kind not in ("max-norm", "spectral"):
+            return
+        for p in parameters:
+            if p.dim() < 2:
+                continue
+            flat = p.detach().flatten(1).to(torch.promote_types(p.dtype, torch.float32))
+            if self.kind == "max-norm":
+                norms = flat.norm(dim=1).reshape(-1, *[1] * (p.dim() - 1))
+                factor = (self.strength / norms.clamp_min(1e-12)).clamp_max(1.0)
+            else:
+                size = torch.linalg.matrix_norm(flat, 2)
+                factor = (self.strength / size.clamp_min(1e-12)).clamp_max(1.0)
+            p.mul_(factor.to(p.dtype))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        steps: of the optimiser.
+        rate: learning rate.
+        batch: samples a step.
+        clip: largest norm of the whole gradient; None: any.
+        optimizer: adam, adamw or sgd (momentum .9).
+        penalty: what keeps weights small.
+        every: steps between two scores; 0: about ten scores, denser at the start.
+        patience: scores without a better one after which it ends; 0: it does not.
+    """
+
+    steps: int
+    rate: float
+    batch: int
+    clip: float | None
+    optimizer: str = "adam"
+    penalty: Penalty = Penalty()
+    every: int = 0
+    patience: int = 0
+
+    def __str__(self) -> str:
+        clipped = f", gradient clipped at {self.clip:g}" if self.clip else ""
+        name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD, momentum .9,"}[self.optimizer]
+        return f"{name} {self.rate:g}, batches of {self.batch}{clipped}{self.penalty}"
+
+    def score_at(self) -> frozenset[int]:
+        """Steps at which it is scored."""
+        if self.every:
+            return frozenset({0, *range(self.every, self.steps, self.every), self.steps})
+        parts = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+        return frozenset({0, *(max(1, round(self.steps * p)) for p in parts)})
+
+    def made(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+        """The optimiser."""
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=self.rate, momentum=0.9)
+        if self.optimizer == "adamw":
+            decay = self.penalty.strength if self.penalty.kind == "adamw" else 0.0
+            return torch.optim.AdamW(parameters, lr=self.rate, weight_decay=decay)
+        return torch.optim.Adam(parameters, lr=self.rate)
