@@ -118,13 +118,7 @@ def random_state() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": cuda,
-        "numpy": [
-            str(name),
-            torch.tensor(np.asarray(keys, dtype=np.int64)),
-            place,
-            has_gauss,
-            gauss,
-        ],
+        "numpy": [str(name), numbers, place, has_gauss, gauss],
         "python": [version, torch.tensor(internal, dtype=torch.int64), following],
     }
 
