@@ -206,12 +206,56 @@ def measured(name: str, path: Path, pairs: int) -> dict[str, float]:
         found["fused"] = found["ratio"]
         found["ratio"], found["ms"] = ratio(native, gates, pairs)
         found["torch's own with gates"], _ = ratio(native, lambda: _without_fused(native), pairs)
+        found |= saturation(module, lowered, x, pairs)
+        found["--no-gradients / all"] = without_gradients(str(path), x, pairs)
     return found
+
+
+def saturation(module: nn.Module, lowered: nn.Module, x: Tensor, pairs: int) -> dict[str, float]:
+    """Forward passes that look at the gates, against one that does not."""
+    from gradscope.probe.forward_only import FusedGates
+    from gradscope.probe.layout import BatchLayout
+    from gradscope.probe.state import visible_operations
+    from gradscope.probe.tap import ActivationTap, Plan
+
+    def seen(quick: bool) -> None:
+        tap = ActivationTap(lambda *_: Plan(BatchLayout(0)), len(x))
+        way = FusedGates(tap, {}) if quick else contextlib.nullcontext()
+        with torch.no_grad(), visible_operations(), way, tap:
+            lowered(x)
+        tap.finish()
+
+    def plain() -> None:
+        with torch.no_grad():
+            module(x)
+
+    return {
+        "saturation in steps": ratio(plain, lambda: seen(False), pairs)[0],
+        "saturation quick": ratio(plain, lambda: seen(True), pairs)[0],
+    }
 
 
 def _without_fused(run: Callable[[], None]) -> None:
     with torch.backends.mkldnn.flags(enabled=False):
         run()
+
+
+def without_gradients(path: str, x: Tensor, pairs: int) -> float:
+    """All that the probe does with ``--no-gradients``, against what it does without."""
+    from gradscope.config import LoadSettings, ProbeSettings
+    from gradscope.loading import load_model
+    from gradscope.model import Batch, Sample
+    from gradscope.probe import measure
+    from gradscope.progress import Silent
+
+    model, n = load_model(path, LoadSettings()), len(x)
+    batch = Batch((x,), {}, None, n, 0)
+    sample = Sample("x", n, n, False, False, {"x": tuple(x.shape[1:])}, lambda: iter([batch]))
+
+    def probed(gradients: bool) -> None:
+        measure(model, sample, None, ProbeSettings(gradients=gradients), 0, n, Silent())
+
+    return ratio(lambda: probed(True), lambda: probed(False), pairs)[0]
 
 
 def peer(which: str, name: str, path: Path, pairs: int) -> float:

@@ -86,6 +86,8 @@ def _options(settings: Settings) -> Iterator[str]:
     for name in probe.outputs:
         yield from _option("--output", name)
     yield from _option("--draws", str(probe.draws), str(ProbeSettings.draws))
+    if not probe.gradients:
+        yield "--no-gradients"
     yield from _option("--trial", str(probe.trial), "0")
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
     for text in settings.limits:

@@ -65,6 +65,7 @@ class ProbeSettings:
         save_gradients: file for the mean |g| of every element.
         outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
         trial: steps of a trial on copies, untreated and repaired; 0: none.
+        gradients: False looks at activations and weights only.
     """
 
     loss: str = "auto"
@@ -74,6 +75,7 @@ class ProbeSettings:
     save_gradients: str | None = None
     outputs: tuple[str, ...] = ()
     trial: int = 0
+    gradients: bool = True
 
 
 @dataclass(frozen=True)

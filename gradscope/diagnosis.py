@@ -132,7 +132,7 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
             otherwise=("any other verdict if every number were finite",),
             advice=broken[0].advice,
         )  # fmt: skip
-    if not m.heads:
+    if not m.heads and not m.was_run:
         summary = "Only weights could be examined: the architecture is missing."
         return _open(m, summary, (), [], "--arch FILE.py:factory")
     if m.sample.synthetic:
@@ -150,6 +150,9 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
     minor = cautions(findings)
     if minor:
         return _found(m, Verdict.WARNING, minor, findings)
+    if not m.heads:
+        summary = "Nothing found in activations and weights; gradients were not measured."
+        return _open(m, summary, (), [], "the same without --no-gradients")
     return _nothing_found(m, findings, labelled=labelled)
 
 

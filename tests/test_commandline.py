@@ -43,6 +43,8 @@ def test_what_was_chosen_is_kept():
                    "--limit GS101.total=-4", "--samples all", "--batch-size 32", "--loss mse",
                    "--input-shape mask=8", "--label-column y", "--standardise"):  # fmt: skip
         assert option in text
+    quick = replace(PLAIN, probe=ProbeSettings(gradients=False))
+    assert command_for(quick).endswith(" --no-gradients")
 
 
 @pytest.mark.parametrize(

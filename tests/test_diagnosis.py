@@ -191,3 +191,13 @@ def test_no_verdict_rests_on_a_made_up_input(name):
     found = diagnose(m, run_rules(m))
     assert found.verdict is Verdict.UNDETERMINED
     assert found.settle == "--data SAMPLE"
+
+
+def test_what_was_not_measured_leaves_the_verdict_open():
+    """Without gradients nothing is healthy for want of findings; what was seen counts."""
+    whole = EXAMPLES["healthy"]()
+    m = replace(whole, heads=(), skill=None, sample_skill=None, trial=None)
+    found = diagnose(m, run_rules(m))
+    assert found.verdict is Verdict.UNDETERMINED
+    assert "gradients were not measured" in found.summary
+    assert diagnose(replace(m, skill=whole.skill), ()).verdict is Verdict.HEALTHY

@@ -64,7 +64,8 @@ class Measurements:
     """Everything that was measured of one model on one sample.
 
     ``heads[0]`` is the head that the verdict reads. Empty ``heads`` means that no gradient was
-    measured (a state_dict without its architecture): then only ``parameters`` speak.
+    measured: then only ``parameters`` speak (a state_dict without its architecture), or also
+    ``sites``, if the model was :attr:`was_run`.
     ``skill`` is that of the held-out data, if there are any, and ``sample_skill`` then that of the
     sample.
     """
@@ -92,6 +93,11 @@ class Measurements:
     def ledger(self) -> Ledger | None:
         """The ledger of the first head."""
         return self.heads[0].ledger if self.heads else None
+
+    @property
+    def was_run(self) -> bool:
+        """Whether samples were run; else there are only weights."""
+        return self.sample.samples > 0
 
     @property
     def hidden_saturation(self) -> float | None:

@@ -72,7 +72,8 @@ class Site:
         units: shares per unit.
         output_gain: log10 of the RMS over samples and draws of |dL/dz| under a unit cotangent at
             the output; None where no gradient arrived.
-        gradient_state: value, zero, nonfinite or no-path of dL/dz.
+        gradient_state: value, zero, nonfinite or no-path of dL/dz; None where gradients were not
+            measured.
         time: per call, for sites that run more than once in one pass (at most 256 steps).
         shrink: the least alpha >= 1 for which the mean of phi'(z / alpha) / phi'_0 is 0.8 or more:
             by how much its pre-activations are too large. Read from a histogram of |z|, to 2 %;
@@ -99,7 +100,7 @@ class Site:
     nonfinite_fraction: float | None
     units: Units | None
     output_gain: float | None
-    gradient_state: State
+    gradient_state: State | None
     time: tuple[TimeStep, ...] = ()
     shrink: float | None = None
     output_gain_median: float | None = None

@@ -42,13 +42,13 @@ _THROUGH_TIME = {"state", "new"}
 
 def sites(sums: Sums) -> tuple[Site, ...]:
     """All activations, in execution order."""
-    return tuple(_site(name, s) for name, s in sums.sites.items())
+    return tuple(_site(name, s, sums.backward_passes) for name, s in sums.sites.items())
 
 
-def _site(name: str, s: SiteSums) -> Site:
+def _site(name: str, s: SiteSums, backward_passes: int) -> Site:
     forward, info = s.forward, s.info
     n = forward.numel
-    state, gain = _gradient(s)
+    state, gain = _gradient(s) if backward_passes else (None, None)
     relative = float(forward.relative) / n if forward.relative is not None and n else None
     return Site(
         id=name,
@@ -147,7 +147,9 @@ def _time(s: SiteSums) -> tuple[TimeStep, ...]:
 def heads(
     run: ForwardPass, sums: Sums, layouts: Sequence[int | None]
 ) -> tuple[tuple[Head, ...], tuple[Skipped, ...]]:
-    """All heads with their ledgers, and what the ledgers left out."""
+    """All heads with their ledgers, and what the ledgers left out; none without gradients."""
+    if not sums.backward_passes:
+        return (), ()
     time = _time_ledgers(sums)
     found, skipped = [], []
     for i, head in enumerate(run.heads):

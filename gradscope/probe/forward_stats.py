@@ -6,6 +6,7 @@ small one, which cost about as much as one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,21 +121,24 @@ def with_outputs(
     output = _wide(output)
     squares = _square(output)
     moments = _moments(output, layout, samples)
+    rows = zip(
+        _rows(inputs.saturated, inputs.calls), _rows(inputs.off, inputs.calls),
+        _rows(inputs.relative, inputs.calls), inputs.square, squares, inputs.nonfinite,
+        _rows(inputs.magnitudes, inputs.calls), strict=True,
+    )  # fmt: skip
     return [
         ForwardStats(
-            inputs.numel,
-            inputs.per_unit,
-            None if inputs.saturated is None else inputs.saturated[i],
-            None if inputs.off is None else inputs.off[i],
-            None if inputs.relative is None else inputs.relative[i],
-            inputs.square[i],
-            squares[i],
-            inputs.nonfinite[i],
-            () if moments is None else (moments[i],),
-            None if inputs.magnitudes is None else inputs.magnitudes[i],
+            inputs.numel, inputs.per_unit, saturated, off, relative, square, out_square, nonfinite,
+            () if moments is None else (moments[i],), magnitudes,
         )
-        for i in range(inputs.calls)
-    ]
+        for i, (saturated, off, relative, square, out_square, nonfinite, magnitudes)
+        in enumerate(rows)
+    ]  # fmt: skip
+
+
+def _rows(stack: torch.Tensor | None, calls: int) -> Sequence[torch.Tensor | None]:
+    """One a call: unbinding once is cheaper than indexing each time."""
+    return [None] * calls if stack is None else stack.unbind()
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
@@ -159,7 +163,7 @@ def _moments(
     mean = rows.mean(dim=1, keepdim=True)  # two passes: as exact as var_mean, five times as fast
     m2 = (rows - mean).square_().sum(dim=1).double()
     mean = mean.squeeze(1).double()
-    return [Moments(samples, mean[i], m2[i]) for i in range(len(rows))]
+    return [Moments(samples, *row) for row in zip(mean.unbind(), m2.unbind(), strict=True)]
 
 
 def _per_unit(ones: torch.Tensor, unit_axis: int) -> torch.Tensor:

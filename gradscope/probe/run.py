@@ -24,6 +24,7 @@ from gradscope.probe import assemble
 from gradscope.probe.calibrate import calibrate
 from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
+from gradscope.probe.forward_only import forward_sums
 from gradscope.probe.inputs import compute as compute_inputs
 from gradscope.probe.kinds import class_name
 from gradscope.probe.places import ScatteredError
@@ -76,7 +77,8 @@ def measure(
         probed = _Probed(subject, settings, seed)
         probed.run(sample, progress, whole=model.batch is not None)
         scorer = Scorer(subject, settings.loss, probed.squash())
-        losses = probed.loss_gradients(sample, scorer, progress) if sample.labels else None
+        labelled = sample.labels and settings.gradients
+        losses = probed.loss_gradients(sample, scorer, progress) if labelled else None
         skill = _skill(scorer, sample, validation, progress)
         own = None
         if skill is not None and skill.held_out and scorer.seen(sample):
@@ -93,7 +95,7 @@ def measure(
         owners,
         found_sites,
         trainable,
-        probed.statistics,
+        probed.statistics or None,
         losses,
         made,
         probed.used(),
@@ -145,12 +147,15 @@ class _Probed:
     loss_means: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def run(self, sample: Sample, progress: Progress, *, whole: bool) -> None:
-        """Calibrate, sweep, and take the statistics of the parameters' gradients."""
+        """Calibrate, sweep, and take the statistics of the parameters' gradients, if wanted."""
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
         self.axes, self.first = calibrate(self.subject, first, sample.samples, whole=whole)
         self._check(self.first)
+        if not self.settings.gradients:
+            self._forward(sample, progress)
+            return
         keep = self.settings.save_gradients is not None
         try:
             totals = self._sweeps(sample, progress, keep=keep)
@@ -169,6 +174,14 @@ class _Probed:
             tensor.grad = None
         for mean in self.means.values():
             mean.mul_(math.sqrt(self.draws) * scale / self.draws)
+
+    def _forward(self, sample: Sample, progress: Progress) -> None:
+        """Activations only."""
+        progress.start("probing", sample.samples)
+        found = forward_sums(self.subject, self.axes, self.first, sample, progress)
+        self.sums, in_steps = found
+        self.skipped += [Skipped("all gradients", "--no-gradients asks for none"), *in_steps]
+        progress.finish()
 
     def _sweeps(self, sample: Sample, progress: Progress, *, keep: bool) -> dict[str, torch.Tensor]:
         """One sweep with all draws; one a draw where each is to be kept, with their total."""
@@ -192,6 +205,8 @@ class _Probed:
     @property
     def draws(self) -> int:
         """Random cotangents: one where there is no choice, and signs would cancel."""
+        if not self.settings.gradients:
+            return 0
         return 1 if self.axes.single else self.settings.draws
 
     def _scale(self) -> float:

@@ -230,12 +230,10 @@ class Sweep:
     def _gather_sites(self, run: ForwardPass, listeners: Sequence[Listener]) -> None:
         loops = run.structure.loops
         for site in run.sites:
-            mine = self.sums.sites.setdefault(site.id, SiteSums(site))
-            mine.loops = mine.loops or site.id in loops
+            every = [run.records[run.record_of[call.node]].stats for call in site.calls]
+            mine = add_forward(self.sums, site, every, loops=site.id in loops)
             count, over_calls = 0, None
             for i, call in enumerate(site.calls):
-                stats = run.records[run.record_of[call.node]].stats
-                _put(mine.calls, i, stats, ForwardStats.merge)
                 arrived = joint(listener.pre(call.node) for listener in listeners)
                 if arrived is not None:
                     mine.reached = True
@@ -248,11 +246,21 @@ class Sweep:
             mine.count += count
             if over_calls is not None and not self._axes.coupled:
                 mine.squares = mine.squares.merge(PerSample((over_calls,)))
-            every = [run.records[run.record_of[call.node]].stats for call in site.calls]
-            mine.forward = mine.forward.merge(ForwardStats.over_calls(every))
         for index in run.lost:
             name = run.records[index].kind.name
             self.sums.lost[name] = self.sums.lost.get(name, 0) + 1
+
+
+def add_forward(
+    sums: Sums, site: SiteInfo, calls: Sequence[ForwardStats], *, loops: bool
+) -> SiteSums:
+    """What the calls of a site showed in one more batch; returns all that is known of the site."""
+    mine = sums.sites.setdefault(site.id, SiteSums(site))
+    mine.loops = mine.loops or loops
+    for i, stats in enumerate(calls):
+        _put(mine.calls, i, stats, ForwardStats.merge)
+    mine.forward = mine.forward.merge(ForwardStats.over_calls(calls))
+    return mine
 
 
 def _put(into: list[Any], index: int, value: Any, merge: Any) -> None:

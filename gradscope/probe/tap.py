@@ -8,7 +8,8 @@ recurrent network makes thousands of them and each operation on them costs more 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ _aten = torch.ops.aten
 _SMALL = {"cpu": 1 << 15}  # elements of a tensor that may wait, by type of device
 _SMALL_ELSEWHERE = 1 << 18  # where an operation on a large one costs no more than on a small one
 _WAITING = 32  # how many of one kind wait at most
+_MANY = 1 << 20  # elements that are looked at together
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,30 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._settle(group)
         self._waiting.clear()
         return self.records
+
+    def add_steps(self, gates: Sequence[tuple[Kind, torch.Tensor, torch.Tensor]]) -> None:
+        """Activations of a recurrence that ran without being seen: one record a step and gate.
+
+        Args:
+            gates: kind, pre-activations and outputs [time, ...], in the order of a step.
+        """
+        first, steps = len(self.records), len(gates[0][1])
+        shape = tuple(gates[0][1].shape[1:])
+        together = max(1, _MANY // max(1, math.prod(shape)))
+        columns: list[list[ForwardStats]] = []
+        for place, (kind, inputs, outputs) in enumerate(gates):
+            plan, column = self._plan(first + place, kind, shape), list[ForwardStats]()
+            for start in range(0, steps, together):
+                z, out = (t[start : start + together] for t in (inputs, outputs))
+                seen = of_inputs(Call(kind), z, plan.unit_axis)
+                column += with_outputs(seen, out, plan.layout, self._samples)
+            columns.append(column)
+        calls = [Call(kind) for kind, _, _ in gates]
+        self.records += [
+            Record(call, shape, column[t])
+            for t in range(steps)
+            for call, column in zip(calls, columns, strict=True)
+        ]
 
     def _read(self, call: Call, z: torch.Tensor) -> Callable[[torch.Tensor], None]:
         """Take in z before the operation; what is returned takes in the output."""

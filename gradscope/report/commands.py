@@ -21,14 +21,17 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
     if settings.in_memory:
         return _explained(inspection)
     base = command_for(settings)
-    if not m.heads:
+    if not m.heads and not m.was_run:
         return [
             (f"gradscope inspect {shlex.quote(m.model.path)} --arch FILE.py:factory "
              "--data SAMPLE.npz",
              "with the code that builds the model: activations, gradients and the ledger")
         ]  # fmt: skip
     found = []
-    if m.sample.synthetic:
+    if not m.heads:
+        whole = replace(settings, probe=replace(settings.probe, gradients=True))
+        found.append((command_for(whole), "with gradients, and where they go"))
+    elif m.sample.synthetic:
         real = replace(settings, data=replace(settings.data, data="SAMPLE.npz", input_shape={}))
         found.append((command_for(real), "with real samples (x, and labels y): a verdict"))
     elif not m.sample.labels:

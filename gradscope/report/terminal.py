@@ -135,13 +135,14 @@ def _header(page: _Page, m: Measurements) -> None:
     data = shorten(sample.path or "no --data", 34)
     width = max(len(name), len(data)) + 2
     page.wrapped(name.ljust(width), "bold", model)
-    if m.heads:
+    if m.was_run:
         total = (
             f" of {sample.available:,}" if sample.available not in (None, sample.samples) else ""
         )
         labels = ", labels" if sample.labels else ", no labels"
         held = f"; held out {m.skill.samples:,}" if m.skill and m.skill.held_out else ""
-        run = f"{m.run.mode} mode, seed {m.run.seed}, {count(m.run.draws, 'draw')}"
+        draws = count(m.run.draws, "draw") if m.run.draws else "no gradients"
+        run = f"{m.run.mode} mode, seed {m.run.seed}, {draws}"
         text = f"{sample.samples:,}{total} samples{labels}{held}; {run}"
         page.wrapped(data.ljust(width), "", text)
     for note in (*m.model.notes, *(n for n in sample.notes if not n.startswith("synthesised")))[:4]:
@@ -404,7 +405,7 @@ def _commands(page: _Page, inspection: Inspection) -> None:
 
 def _coverage(page: _Page, m: Measurements) -> None:
     reached = sum(p.gradient is not None and p.gradient.state != "no-path" for p in m.parameters)
-    sites = sum(s.gradient_state != "no-path" for s in m.sites)
+    sites = sum(s.gradient_state not in (None, "no-path") for s in m.sites)
     page.line("")
     page.line(
         f"Measured: gradients of {sites} of {len(m.sites)} activations, {reached} of "
