@@ -17,6 +17,9 @@ import torch
 SATURATED_BELOW = 0.1
 """An element is saturated where its relative derivative is below this: a definition."""
 
+WIDEST_CLAMP = 6.0
+"""Bound up to which a clamp is an activation; beyond, it keeps numbers finite."""
+
 _aten = torch.ops.aten
 Derivative = Callable[[torch.Tensor, tuple[float, ...]], torch.Tensor]
 
@@ -36,6 +39,8 @@ class Kind:
         squashes: bounded on both sides: as a model's last operation it makes an output.
         zeroes: the output is exactly 0 where the unit is off; only such units can be dead.
         centre: the point around which ``edge`` is measured, from the attributes.
+        incidental: as often something else (a position's encoding): an activation only behind
+            parameters, and not worth a word where no gradient comes through it.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Kind:
     squashes: bool = False
     zeroes: bool = False
     centre: Callable[[tuple[float, ...]], float] | None = None
+    incidental: bool = False
 
 
 def _sech2(x: torch.Tensor) -> torch.Tensor:
@@ -126,6 +132,7 @@ RELU6 = Kind("relu6", 1.0, "HardtanhBackward", _clamped, relu_like=True, zeroes=
 HARDSIGMOID = Kind(
     "hardsigmoid", 1 / 6, "HardsigmoidBackward", _inside(-3.0, 3.0), lambda _: 3.0, squashes=True
 )
+SIN = Kind("sin", 1.0, "SinBackward", lambda z, _: torch.cos(z).abs_(), incidental=True)
 LOGSIGMOID = Kind("logsigmoid", 1.0, "LogSigmoidBackward", lambda z, _: torch.sigmoid(-z))
 SOFTPLUS = Kind("softplus", 1.0, "SoftplusBackward", lambda z, b: torch.sigmoid(z * b[0]))
 RELU = Kind("relu", 1.0, "ReluBackward", _positive, relu_like=True, zeroes=True)
@@ -177,10 +184,40 @@ def _hardtanh(*args: Any, **kwargs: Any) -> Call:
 
 
 def _clamp(*args: Any, **kwargs: Any) -> Call | None:
-    """``clamp(min=0)`` is a ReLU; other clamps are no activations of ours."""
+    """``clamp(min=0)`` is a ReLU, ``clamp(-b, b)`` a hardtanh, ``clamp(0, b)`` a ReLU6; what limits
+    elsewhere, or far out, is no activation."""
     bounds = [*args[1:], None, None][:2]
     low, high = kwargs.get("min", bounds[0]), kwargs.get("max", bounds[1])
-    return Call(RELU) if low == 0 and high is None else None
+    if not isinstance(low, int | float) or not isinstance(high, int | float | None):
+        return None
+    if high is None:
+        return Call(RELU) if low == 0 else None
+    if not 0 < high <= WIDEST_CLAMP or low not in (0, -high):
+        return None
+    return Call(RELU6 if low == 0 else HARDTANH, (float(low), float(high)))
+
+
+def _maximum(*args: Any, **kwargs: Any) -> tuple[Call, torch.Tensor] | None:
+    """``maximum(z, 0)``."""
+    z, other = args[:2]
+    return (Call(RELU), z) if z.is_floating_point() and _is_zero(other) else None
+
+
+def _where(*args: Any, **kwargs: Any) -> tuple[Call, torch.Tensor] | None:
+    """``where(z > 0, z, 0)``."""
+    if len(args) < 3 or any(not isinstance(a, torch.Tensor) for a in args):
+        return None
+    condition, z, other = args[:3]
+    if not _is_zero(other) or condition.shape != z.shape or not z.is_floating_point():
+        return None
+    same = torch.equal(condition, z > 0) or torch.equal(condition, z >= 0)
+    return (Call(RELU), z) if same else None
+
+
+def _is_zero(value: torch.Tensor) -> bool:
+    if not value.is_floating_point() or value.is_nested or value.layout is not torch.strided:
+        return False
+    return value.numel() > 0 and not bool(value.any())
 
 
 def _elu_call(*args: Any, **kwargs: Any) -> Call:
@@ -214,6 +251,7 @@ OPERATIONS: dict[Any, Callable[..., Call | None]] = {
     _aten.tanh: _plain(TANH),
     _aten.sigmoid: _plain(SIGMOID),
     _aten.atan: _plain(ATAN),
+    _aten.sin: _plain(SIN),
     _aten.erf: _plain(ERF),
     _aten.relu: _plain(RELU),
     _aten.gelu: _plain(GELU),
@@ -236,6 +274,12 @@ OPERATIONS: dict[Any, Callable[..., Call | None]] = {
 }
 """By overload packet, the in-place form's too (added below)."""
 
+WRITTEN: dict[Any, Callable[..., tuple[Call, torch.Tensor] | None]] = {
+    _aten.maximum: _maximum,
+    _aten.where: _where,
+}
+"""Operations that are an activation by what they are given: what they are then, and of which z."""
+
 for _packet in list(OPERATIONS):
     _inplace = getattr(_aten, _packet.__name__ + "_", None)
     if _inplace is not None:
@@ -247,9 +291,10 @@ RELU_LIKE = frozenset({"relu", "relu6", "leaky_relu", "rrelu", "prelu", "thresho
 NODES: dict[str, tuple[Kind, ...]] = {}
 """Autograd node name (without trailing digits) -> the kinds it can be."""
 for _kind in (
-    TANH, SIGMOID, GLU, ATAN, ERF, HARDTANH, RELU6, HARDSIGMOID, LOGSIGMOID, SOFTPLUS, RELU,
+    TANH, SIGMOID, GLU, ATAN, SIN, ERF, HARDTANH, RELU6, HARDSIGMOID, LOGSIGMOID, SOFTPLUS, RELU,
     LEAKY_RELU, RRELU, PRELU, THRESHOLD, ELU, SELU, CELU, GELU, SILU, MISH, HARDSWISH,
 ):  # fmt: skip
     NODES[_kind.node] = (*NODES.get(_kind.node, ()), _kind)
-NODES["ClampBackward"] = (RELU,)
+NODES["ClampBackward"] = (RELU, RELU6, HARDTANH)
 NODES["ClampMinBackward"] = (RELU,)
+NODES["MaximumBackward"] = NODES["WhereBackward"] = (RELU,)

@@ -19,10 +19,6 @@ def candidates(graph: Graph) -> list[int]:
 
 def _may_be(graph: Graph, node: int) -> bool:
     name = graph.names[node]
-    if name in ("ClampBackward", "ClampMinBackward"):
-        raw = graph.nodes[node]
-        upper = getattr(raw, "_saved_max", None)
-        return raw._saved_min == 0 and upper is None
     return name in NODES or (name == "DivBackward" and softsign_parts(graph, node) is not None)
 
 
@@ -67,7 +63,7 @@ def match(graph: Graph, records: Sequence[Record]) -> tuple[dict[int, int], dict
         start = max(start, stop)
         if node is not None:
             found[node] = index
-        else:
+        elif not record.kind.incidental:
             customs = _customs(graph) if customs is None else customs
             lost[index] = _reason(graph, record, customs)
     return found, lost

@@ -105,6 +105,9 @@ def find_sites(
         if node in activations:
             edge = next((e for e in graph.inputs[node] if e is not None), None)
             feed = _of_edge(graph, feeds, edge.node, edge.output) if edge else _Feed()
+            if activations[node].incidental and not feed.parameters:
+                feeds[node] = feed
+                continue
             keys[node] = _key(feed, activations[node])
             channels = feed.channels
             feeds[node] = _Feed(priors=frozenset({keys[node]}), channels=channels)

@@ -17,7 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, Call, Kind
+from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, WRITTEN, Call, Kind
 from gradscope.probe.forward_stats import of_inputs, with_outputs
 from gradscope.probe.layout import BatchLayout
 from gradscope.probe.stats import ForwardStats
@@ -106,7 +106,10 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not self._measure:
             self._note(args, kwargs)
         packet = func.overloadpacket
-        describe = OPERATIONS.get(packet)
+        describe, written = OPERATIONS.get(packet), WRITTEN.get(packet)
+        found = written(*args, **kwargs) if written is not None else None
+        if found is not None:
+            return self._run(func, args, kwargs, *found)
         if describe is None:
             result = func(*args, **kwargs)
             if packet in _SOFTSIGN_STEPS:
@@ -122,6 +125,11 @@ class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         if call.kind is GLU:
             z = z.chunk(2, int(call.attributes[0]))[1]
+        return self._run(func, args, kwargs, call, z)
+
+    def _run(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call, z: torch.Tensor
+    ) -> Any:
         # In-place forms overwrite z, so it is read first.
         take = self._read(call, z) if self._measure else None
         number = _newest_node()

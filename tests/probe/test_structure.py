@@ -289,3 +289,71 @@ def test_total_is_null_with_a_reason_where_there_are_too_few_sites():
     assert found.heads[0].ledger.total is None
     assert any(s.what.startswith("total") for s in found.skipped)
     assert found.heads[0].ledger.time[0].steps == 6
+
+
+class Elementwise(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z):
+        return self.function(z)
+
+
+WRITTEN = {
+    "where": (lambda z: torch.where(z > 0, z, torch.zeros_like(z)), F.relu),
+    "where, a number": (lambda z: torch.where(z >= 0, z, 0.0), F.relu),
+    "maximum": (lambda z: torch.maximum(z, torch.zeros_like(z)), F.relu),
+    "clamped from below": (lambda z: z.clamp(min=0), F.relu),
+    "clamped": (lambda z: z.clamp(-1.0, 1.0), F.hardtanh),
+    "clamped by functions": (lambda z: torch.clamp(z, min=0, max=6), F.relu6),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_an_activation_written_by_hand_is_the_one_that_it_is(name: str):
+    found = []
+    for function in WRITTEN[name]:
+        torch.manual_seed(0)
+        layers = [m for _ in range(3) for m in (nn.Linear(6, 6), Elementwise(function))]
+        found.append(measured(nn.Sequential(*layers, nn.Linear(6, 2)), 2 * torch.randn(19, 6)))
+    written, usual = found
+    assert len(usual.sites) == 3
+    assert written.sites == usual.sites
+    assert written.heads[0].ledger == usual.heads[0].ledger
+
+
+NO_ACTIVATIONS = {
+    "limits far out": lambda z: z.clamp(-30, 30),
+    "limits of another": lambda z: z.clamp(0.2, 0.9),
+    "a choice between two": lambda z: torch.where(z > 0, z, 0.5 * z),
+    "a mask": lambda z: torch.where(z > 0.3, z, torch.zeros_like(z)),
+    "the larger of two": lambda z: torch.maximum(z, z.flip(-1)),
+}
+
+
+@pytest.mark.parametrize("name", NO_ACTIVATIONS)
+def test_what_only_looks_like_an_activation_is_none(name: str):
+    net = nn.Sequential(nn.Linear(6, 6), Elementwise(NO_ACTIVATIONS[name]), nn.Linear(6, 2))
+    assert measured(net, torch.randn(19, 6)).sites == ()
+
+
+class Waves(nn.Module):
+    """Sines of positions and of the input, which are encodings, and behind a layer, which are
+    units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        with_place = torch.sin(x) + torch.sin(torch.arange(6.0))
+        return self.last(torch.sin(self.first(with_place)))
+
+
+def test_sines_are_units_behind_a_layer_and_encodings_elsewhere():
+    found = measured(Waves(), torch.randn(19, 6))
+    assert [s.id for s in found.sites] == ["first/sin"]
+    assert found.skipped == measured(
+        nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(19, 6)
+    ).skipped  # fmt: skip
