@@ -81,7 +81,9 @@ class Finding:
         """16 hex digits that stay the same while the same rule finds the same thing, also where it
         spreads to more layers or units, or moves."""
         place = f"\0{self.about}" if self.about else self.where
-        return hashlib.sha256(f"{self.code}\0{place}".encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            f"{self.code}\0{place}".encode("utf-8", "backslashreplace")
+        ).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

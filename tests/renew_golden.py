@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gradscope.report import render
+from gradscope.report import Canvas, check_format, render
 from gradscope.report.schema import report_schema
 from gradscope.rules import all_rules
+from tests.report.check_examples import CHECKS
 from tests.report.examples import EXAMPLES, inspection
 
 GOLDEN = Path(__file__).parent / "report" / "golden"
+MACHINE_FORMATS = {
+    "sarif": ".json", "junit": ".xml", "github": ".txt", "markdown": ".md", "gitlab": ".json"
+}  # fmt: skip
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
 
 
@@ -28,7 +32,16 @@ def golden_files() -> dict[Path, str]:
     files[GOLDEN / "vanishing-colour.txt"] = render(
         "terminal", inspection(EXAMPLES["vanishing"]()), width=80, colour=True
     )
-    return files
+    return files | check_files()
+
+
+def check_files() -> dict[Path, str]:
+    """Every machine format of every example of a check."""
+    return {
+        GOLDEN / f"check-{name}.{format_}{ending}": check_format(format_).render(make(), Canvas())
+        for name, make in CHECKS.items()
+        for format_, ending in MACHINE_FORMATS.items()
+    }
 
 
 def main() -> None:

@@ -8,6 +8,11 @@ from gradscope.report.base import CheckFormat
 
 CHECK_FORMATS = {
     "concise": "gradscope.report.check_concise",
+    "github": "gradscope.report.check_github",
+    "gitlab": "gradscope.report.check_gitlab",
+    "junit": "gradscope.report.check_junit",
+    "markdown": "gradscope.report.check_markdown",
+    "sarif": "gradscope.report.check_sarif",
 }
 """Name -> module, whose ``FORMAT`` is the format. Imported on use: rich is not needed for JSON."""
 
