@@ -145,16 +145,40 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Ignore:
+    """Findings that a settings file sets aside.
+
+    Attributes:
+        rule: code, prefix or name.
+        reason: why, in the user's words.
+        where: glob over the finding's place as it is printed; None: any.
+        model: file or glob, relative to the working directory; None: any.
+    """
+
+    rule: str
+    reason: str
+    where: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
 class CheckSettings:
     """What a check counts, and what makes it fail.
 
     Attributes:
         fail_on: error, warning, undetermined or never.
         codes: of the rules that are selected; None: all.
+        ignores: findings to set aside, each with the codes that it is about.
+        tolerance: by how much the number of a known finding may get worse, as a share of the larger
+            of that number and its threshold.
+        accept: everything found is known, as it is about to be written to a baseline.
     """
 
     fail_on: str = "error"
     codes: frozenset[str] | None = None
+    ignores: tuple[tuple[Ignore, frozenset[str]], ...] = ()
+    tolerance: float = 0.1
+    accept: bool = False
 
     def selects(self, code: str) -> bool:
         """Whether findings of this rule are looked at."""

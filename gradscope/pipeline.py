@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from gradscope.progress import Progress, Silent
 if TYPE_CHECKING:
     import torch
 
-    from gradscope.checking import CheckResult, ModelCheck, RuleInfo
+    from gradscope.checking import CheckResult, Entry, ModelCheck, RuleInfo
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
@@ -69,26 +69,37 @@ def inspect(
 
 
 def check(
-    subjects: Sequence[Settings], wanted: CheckSettings, progress: Progress | None = None
+    subjects: Sequence[Settings],
+    wanted: CheckSettings,
+    known: Mapping[str, Iterable[Entry]] | None = None,
+    progress: Progress | None = None,
 ) -> CheckResult:
     """Examine saved models one after another, and say what counts of what was found.
 
     Args:
         subjects: the models, each with its data and how it is opened.
-        wanted: what is selected, ignored and known, and what fails.
+        wanted: what is selected and ignored, and what fails.
+        known: findings of a baseline, by ``Settings.model``.
         progress: told about long work; nobody by default.
 
     Raises:
         OptionError: a setting that no model could be served with. A model that cannot be served is
             no error here: it is a line of the result.
     """
-    from gradscope.checking import CheckResult, summarise
+    from gradscope.checking import CheckResult, summarise, unused
 
-    models = tuple(_checked(settings, wanted, progress) for settings in subjects)
-    return CheckResult(models, summarise(models), wanted.fail_on, rules=_rules())
+    for settings in {s.probe.device: s for s in subjects}.values():
+        _check_device(settings.probe.device)
+        _limits(settings)
+    before = known or {}
+    models = tuple(_checked(s, wanted, before.get(s.model, ()), progress) for s in subjects)
+    notes = tuple(unused(wanted, models))
+    return CheckResult(models, summarise(models), wanted.fail_on, notes, rules=_rules())
 
 
-def _checked(settings: Settings, wanted: CheckSettings, progress: Progress | None) -> ModelCheck:
+def _checked(
+    settings: Settings, wanted: CheckSettings, known: Iterable[Entry], progress: Progress | None
+) -> ModelCheck:
     """One model; nothing of it is kept but what was found."""
     from gradscope.checking import count_findings, refusal
 
@@ -103,7 +114,7 @@ def _checked(settings: Settings, wanted: CheckSettings, progress: Progress | Non
         return refusal(path, f"the code that was run ended with {error!r}", 2)
     finally:
         gc.collect()  # modules hold themselves in cycles; the next model needs the memory
-    return count_findings(path, inspection, wanted, command_for(settings))
+    return count_findings(path, inspection, wanted, known, command_for(settings))
 
 
 def _rules() -> dict[str, RuleInfo]:

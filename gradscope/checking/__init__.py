@@ -1,6 +1,9 @@
 """A gate on trained models: what is counted of what was found, and the exit status."""
 
+from gradscope.checking.baseline import Baseline, Entry, read_baseline
 from gradscope.checking.counting import count_findings, refusal
+from gradscope.checking.ignores import unused
+from gradscope.checking.paths import local, matches, model_files
 from gradscope.checking.results import (
     CheckResult,
     Fixed,
@@ -13,7 +16,9 @@ from gradscope.checking.results import (
 from gradscope.checking.summary import summarise
 
 __all__ = [
+    "Baseline",
     "CheckResult",
+    "Entry",
     "Fixed",
     "Ignored",
     "Known",
@@ -21,6 +26,11 @@ __all__ = [
     "RuleInfo",
     "Summary",
     "count_findings",
+    "local",
+    "matches",
+    "model_files",
+    "read_baseline",
     "refusal",
     "summarise",
+    "unused",
 ]

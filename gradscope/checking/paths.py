@@ -39,3 +39,11 @@ def local(path: str) -> str:
         return os.path.normpath(path) if path else path
     relative = os.path.relpath(path)
     return path if relative.split(os.sep)[0] == os.pardir else relative
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a file is meant by a name or glob, both relative to the working directory."""
+    here = os.path.abspath(path)
+    if os.path.abspath(pattern) == here:
+        return True
+    return here in {os.path.abspath(found) for found in glob.glob(pattern, recursive=True)}

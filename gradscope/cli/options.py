@@ -41,42 +41,42 @@ _REFERENCE = re.compile(r"[^:]+:[A-Za-z_][\w.]*")
 _SHAPE = re.compile(r"[1-9]\d{0,17}(x[1-9]\d{0,17})*", re.ASCII)
 
 
-def parse_samples(text: str) -> int | None:
+def parse_samples(text: str, where: str = "--samples") -> int | None:
     """``all`` as None, else a number from 1."""
     if text == "all":
         return None
     if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) < 1:
         raise OptionError(
             f"'{text}' is neither a number from 1 nor 'all'",
-            where="--samples",
+            where=where,
             hint="For example: --samples 512.",
         )
     return int(text)
 
 
-def parse_loss(text: str) -> str:
+def parse_loss(text: str, where: str = "--loss") -> str:
     """A known loss, or ``MODULE:FN``."""
     if text in LOSSES or _REFERENCE.fullmatch(text):
         return text
     raise OptionError(
         f"'{text}' is no loss",
-        where="--loss",
+        where=where,
         hint=f"Choose {', '.join(LOSSES)}, or give a function as MODULE:FN.",
     )
 
 
-def parse_arch(text: str | None) -> str | None:
+def parse_arch(text: str | None, where: str = "--arch") -> str | None:
     """``FILE.py:factory`` or ``package.module:factory``."""
     if text is None or _REFERENCE.fullmatch(text):
         return text
     raise OptionError(
         f"'{text}' names no factory",
-        where="--arch",
+        where=where,
         hint="Give FILE.py:factory or package.module:factory.",
     )
 
 
-def parse_arch_args(text: str | None) -> dict[str, object]:
+def parse_arch_args(text: str | None, where: str = "--arch-args") -> dict[str, object]:
     """Keyword arguments as a JSON object."""
     if text is None:
         return {}
@@ -84,13 +84,15 @@ def parse_arch_args(text: str | None) -> dict[str, object]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise OptionError(f"not JSON ({error})", where="--arch-args", hint=hint) from error
+        raise OptionError(f"not JSON ({error})", where=where, hint=hint) from error
     if not isinstance(value, dict):
-        raise OptionError("not a JSON object", where="--arch-args", hint=hint)
+        raise OptionError("not a JSON object", where=where, hint=hint)
     return value
 
 
-def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+def parse_input_shapes(
+    texts: Iterable[str], where: str = "--input-shape"
+) -> dict[str, tuple[int, ...]]:
     """``NAME=3x32x32`` or ``3x32x32``, the latter under the name ""."""
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
@@ -98,14 +100,14 @@ def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
         if not _SHAPE.fullmatch(shape):
             raise OptionError(
                 f"'{text}' is no shape",
-                where="--input-shape",
+                where=where,
                 hint="Give it without the sample axis, e.g. 3x32x32 or NAME=3x32x32.",
             )
         if name in shapes:
             called = f"'{name}'" if name else "the first input"
-            raise OptionError(f"{called} is given twice", where="--input-shape")
+            raise OptionError(f"{called} is given twice", where=where)
         shapes[name] = tuple(int(size) for size in shape.split("x"))
         if math.prod(shapes[name]) > _MOST_NUMBERS:
             what = f"'{shape[:60]}' is more than a sample can be"
-            raise OptionError(what, where="--input-shape")
+            raise OptionError(what, where=where)
     return shapes

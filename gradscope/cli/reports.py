@@ -12,8 +12,6 @@ from gradscope.errors import OptionError
 from gradscope.files import check_target
 from gradscope.report import CHECK_FORMATS, Canvas, check_format
 
-DEFAULT = "concise"
-
 
 @dataclass(frozen=True)
 class Reports:
@@ -36,7 +34,7 @@ def planned(
     """The reports that were asked for.
 
     Args:
-        formats: of ``--format``; none: :data:`DEFAULT`.
+        formats: of ``--format``; those that are printed.
         outputs: of ``--output``, as FORMAT:PATH.
         inputs: of the run, none of which may be written to.
 
@@ -44,7 +42,7 @@ def planned(
         OptionError: a format that does not exist, or two documents on one stream.
         OutputError: a file that cannot be written.
     """
-    printed = tuple(dict.fromkeys(_known(name, "--format") for name in formats)) or (DEFAULT,)
+    printed = tuple(dict.fromkeys(_known(name, "--format") for name in formats))
     documents = [name for name in printed if check_format(name).document]
     if documents and len(printed) > 1:
         what = f"{documents[0]} is a whole document and shares stdout with nothing"

@@ -19,15 +19,20 @@ def codes_of(key: str, where: str) -> frozenset[str]:
     return found or frozenset({find_rule(key, where).code})
 
 
-def selected(select: Iterable[str], ignore: Iterable[str]) -> frozenset[str] | None:
+def selected(
+    select: Iterable[str], ignore: Iterable[str], where: tuple[str, str]
+) -> frozenset[str] | None:
     """Codes of the rules that are looked at; None: all.
 
     Args:
         select: codes, prefixes or names as of ``--select``; none: all.
         ignore: those taken off again, as of ``--ignore``.
+        where: what to name in the message, for each of the two.
+
+    Raises:
+        OptionError: a code that means nothing.
     """
-    chosen = _union(select, "--select")
-    dropped = _union(ignore, "--ignore")
+    chosen, dropped = _union(select, where[0]), _union(ignore, where[1])
     if not chosen and not dropped:
         return None
     return (chosen or frozenset(r.code for r in all_rules())) - dropped
