@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 
@@ -26,6 +26,23 @@ def repeat_command(settings: Settings, repair: FixSettings) -> str:
     """The command that repairs the model as it was repaired, with every option."""
     words = [*_model_and_data(settings), *_repair(repair)]
     return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
+
+
+def check_command(models: Sequence[str], flags: Mapping[str, object]) -> str:
+    """The command of a check.
+
+    Args:
+        models: names and globs as they were typed.
+        flags: by key, as ``gradscope check`` takes them; None and empty lists are left out.
+    """
+    words = ["gradscope", "check", *map(shlex.quote, models)]
+    for key, value in flags.items():
+        if isinstance(value, bool):
+            words.append(f"--{key}" if value else f"--no-{key}")
+            continue
+        for single in value if isinstance(value, list | tuple) else [value]:
+            words += [] if single is None else [f"--{key}", shlex.quote(str(single))]
+    return " ".join(words)
 
 
 def _repair(repair: FixSettings) -> Iterator[str]:

@@ -6,16 +6,19 @@ import json
 from pathlib import Path
 
 from gradscope.report import Canvas, check_format, render
+from gradscope.report.check_json import check_schema
 from gradscope.report.schema import report_schema
 from gradscope.rules import all_rules
 from tests.report.check_examples import CHECKS
 from tests.report.examples import EXAMPLES, inspection
 
 GOLDEN = Path(__file__).parent / "report" / "golden"
-MACHINE_FORMATS = {
+CHECK_ENDINGS = {
+    "terminal": ".txt", "concise": ".txt", "json": ".json",
     "sarif": ".json", "junit": ".xml", "github": ".txt", "markdown": ".md", "gitlab": ".json"
 }  # fmt: skip
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
+CHECK_SCHEMA = SCHEMA.with_name("check.schema.json")
 
 
 def golden_files() -> dict[Path, str]:
@@ -36,12 +39,16 @@ def golden_files() -> dict[Path, str]:
 
 
 def check_files() -> dict[Path, str]:
-    """Every machine format of every example of a check."""
-    return {
-        GOLDEN / f"check-{name}.{format_}{ending}": check_format(format_).render(make(), Canvas())
-        for name, make in CHECKS.items()
-        for format_, ending in MACHINE_FORMATS.items()
-    }
+    """Every format of every example of a check, and the schema of its JSON."""
+    schema = check_schema([r.code for r in all_rules()])
+    files = {CHECK_SCHEMA: json.dumps(schema, indent=2) + "\n"}
+    for name, make in CHECKS.items():
+        for format_, ending in CHECK_ENDINGS.items():
+            text = check_format(format_).render(make(), Canvas())
+            files[GOLDEN / f"check-{name}.{format_}{ending}"] = text
+        wide = check_format("terminal").render(make(), Canvas(160, colour=True))
+        files[GOLDEN / f"check-{name}.terminal-160-colour.txt"] = wide
+    return files
 
 
 def main() -> None:

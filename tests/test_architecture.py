@@ -51,6 +51,7 @@ MAY_IMPORT = {
     | {"commandline", "checking"},
     "api": DATA | {"pipeline", "report", "diagnosis", "settings_file", "model"},
     "cli": DATA
+    | {"commandline"}
     | {
         "checking",
         "pipeline",
@@ -76,7 +77,7 @@ RESTRICTED = {
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},
     "click": set[str](),
-    "rich": {"cli", "report/terminal"},
+    "rich": {"cli", "report/terminal_page"},
     "sklearn": set[str](),
     "pickle": {"loading"},
     "pickletools": {"loading"},

@@ -3,6 +3,7 @@
 from gradscope.checking.baseline import Baseline, Entry, read_baseline
 from gradscope.checking.counting import count_findings, refusal
 from gradscope.checking.ignores import unused
+from gradscope.checking.next_steps import next_steps
 from gradscope.checking.paths import local, matches, model_files
 from gradscope.checking.results import (
     CheckResult,
@@ -29,6 +30,7 @@ __all__ = [
     "local",
     "matches",
     "model_files",
+    "next_steps",
     "read_baseline",
     "refusal",
     "summarise",

@@ -12,8 +12,11 @@ from gradscope.checking.results import (
     ModelCheck,
     Summary,
 )
+from gradscope.diagnosis import Verdict
+from gradscope.findings import Severity
 
 _PRECEDENCE = (REFUSED, NOTHING_MEASURED, FINDINGS)
+_VERDICTS = (Verdict.UNHEALTHY, Verdict.WARNING, Verdict.UNDETERMINED, Verdict.HEALTHY)
 
 
 def summarise(models: Sequence[ModelCheck]) -> Summary:
@@ -23,10 +26,10 @@ def summarise(models: Sequence[ModelCheck]) -> Summary:
     severities = Counter(f.severity.value for m in models for f in m.counted)
     return Summary(
         models=len(models),
-        verdicts=dict(sorted(verdicts.items())),
+        verdicts={v.value: verdicts[v.value] for v in _VERDICTS if verdicts[v.value]},
         failed=statuses.count(FINDINGS),
         refused=statuses.count(REFUSED) + statuses.count(NOTHING_MEASURED),
-        severities=dict(sorted(severities.items())),
+        severities={s.value: severities[s.value] for s in Severity if severities[s.value]},
         worse=sum(len(m.worse) for m in models),
         known=sum(len(m.known) for m in models),
         ignored=sum(len(m.ignored) for m in models),

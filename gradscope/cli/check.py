@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradscope.checking import model_files
+from gradscope.checking import model_files, next_steps
 from gradscope.cli.baseline import BaselineFile, baseline_file
 from gradscope.cli.data_options import InputShape, LabelColumn
 from gradscope.cli.layers import (
@@ -39,6 +39,7 @@ from gradscope.cli.probe_options import (
 )
 from gradscope.cli.reports import planned
 from gradscope.cli.status import CLEAN
+from gradscope.commandline import check_command
 from gradscope.config import CheckSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.settings_file import find_settings
@@ -179,25 +180,28 @@ def check(
     }  # fmt: skip
     layers = Layers(flags, find_settings())
     run = layers.whole_run()
-    names = _models(models or (), layers)
+    names = _models(models or (), layers, needed=not show_settings)
     subjects = [settings_of(name, layers, tuple(limit or ())) for name in names]
     wanted = replace(_wanted(run, layers), accept=write_baseline)
-    file = baseline_file(run, write_baseline, prune_baseline)
-    read = [*(name for s in subjects for name in s.inputs()), file.read_from]
-    reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
     if show_settings:
         emit("\n".join(shown(layers, names)), None)
         return CLEAN
+    file = baseline_file(run, write_baseline, prune_baseline)
+    read = [*(name for s in subjects for name in s.inputs()), file.read_from]
+    reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
     file.check_target(read)
     result = file.renew(_run(subjects, wanted, file))
+    again = check_command(models or (), {**flags, "limit": limit, "format": None, "output": None})
+    known = not write_baseline and file.path is not None
+    result = replace(result, next=tuple(next_steps(result, again, baseline=known)))
     reports.write(result)
     return result.summary.exit_status
 
 
-def _models(given: Sequence[str], layers: Layers) -> tuple[str, ...]:
+def _models(given: Sequence[str], layers: Layers, needed: bool) -> tuple[str, ...]:
     """Those of the command line, else those of the settings file."""
     patterns = given or [table.path for table in layers.file.models]
-    if not patterns:
+    if needed and not patterns:
         hint = "Name a model, a glob, or [[tool.gradscope.model]] in pyproject.toml."
         raise OptionError("missing", where="MODEL", hint=hint)
     return model_files(patterns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradscope.checking import CheckResult, ModelCheck
-from gradscope.findings import Finding
+from gradscope.findings import Finding, Severity
 from gradscope.report.base import Canvas
 from gradscope.report.text import count, number, safe
 
@@ -48,12 +48,16 @@ def summary_line(result: CheckResult) -> str:
     of_models = [f"{n} {verdict}" for verdict, n in s.verdicts.items()]
     if s.refused:
         of_models.append(f"{s.refused} refused")
-    findings = [count(n, severity) for severity, n in s.severities.items()]
+    findings = [_counted(n, severity) for severity, n in s.severities.items()]
     rest = {"worse": s.worse, "known": s.known, "ignored": s.ignored, "fixed": s.fixed}
     others = [f"{n} {what}" for what, n in rest.items() if n]
     parts = ", ".join(of_models), ", ".join(findings) or "no findings", ", ".join(others)
     text = f"{count(s.models, 'model')}: {'; '.join(part for part in parts if part)}"
     return f"{text}; status {s.exit_status}"
+
+
+def _counted(n: int, severity: str) -> str:
+    return f"{n} information" if severity == Severity.INFORMATION else count(n, severity)
 
 
 FORMAT = Concise()

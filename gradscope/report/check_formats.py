@@ -7,7 +7,9 @@ from importlib import import_module
 from gradscope.report.base import CheckFormat
 
 CHECK_FORMATS = {
+    "terminal": "gradscope.report.terminal_check",
     "concise": "gradscope.report.check_concise",
+    "json": "gradscope.report.check_json",
     "github": "gradscope.report.check_github",
     "gitlab": "gradscope.report.check_gitlab",
     "junit": "gradscope.report.check_junit",

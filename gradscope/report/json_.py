@@ -56,7 +56,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "activations": plain(m.sites),
         "parameters": plain(m.parameters),
         "first_nonfinite": plain(m.first_nonfinite),
-        "findings": [_finding(f) for f in inspection.findings],
+        "findings": plain(inspection.findings),
         "skipped": plain(m.skipped),
     }
 
@@ -72,17 +72,16 @@ def _ledger(ledger: Ledger | None) -> dict[str, Any] | None:
     return {"gain": plain(ledger.gain), **fields}
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    fields: dict[str, Any] = plain(finding)
-    return {**fields, "fingerprint": finding.fingerprint}
-
-
 def plain(value: Any) -> Any:
-    """Dataclasses, enums and tuples as JSON knows them; NaN and infinity become None."""
+    """Dataclasses, enums and tuples as JSON knows them; NaN and infinity become None, and a
+    finding gets its fingerprint."""
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return (
+            {**fields, "fingerprint": value.fingerprint} if isinstance(value, Finding) else fields
+        )
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

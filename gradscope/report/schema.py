@@ -39,11 +39,11 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
     Args:
         codes: of all rules.
     """
-    builder = _Builder(codes)
+    builder = Builder(codes)
     text = {"type": "string"}
     properties: dict[str, Any] = {
         "schema": {"const": SCHEMA},
-        "tool": _object({"name": {"const": "gradscope"}, "version": text}),
+        "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "model": builder.of(ModelInfo),
         "sample": builder.of(SampleInfo),
         "verdict": builder.of(Verdict),
@@ -72,12 +72,13 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "gradscope report",
         "description": "A number that was not measured is null, with its reason under skipped.",
-        **_object(properties),
+        **object_schema(properties),
         "$defs": dict(sorted(builder.definitions.items())),
     }
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with these keys, all of them and no other."""
     return {
         "type": "object",
         "properties": properties,
@@ -86,7 +87,7 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Builder:
+class Builder:
     """Collects one definition a dataclass."""
 
     def __init__(self, codes: Sequence[str]) -> None:
@@ -133,5 +134,5 @@ class _Builder:
                 fields["fingerprint"] = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
             summary = (kind.__doc__ or "").strip().split("\n\n")[0]
             described = {"description": " ".join(summary.split())}
-            self.definitions[name] = {**described, **_object(fields)}
+            self.definitions[name] = {**described, **object_schema(fields)}
         return {"$ref": f"#/$defs/{name}"}

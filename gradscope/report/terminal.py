@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-from rich.text import Text
-
-from gradscope.diagnosis import Inspection, Verdict
+from gradscope.diagnosis import Inspection
 from gradscope.findings import Finding, Severity
 from gradscope.measurements import Head, Measurements, Parameter, Role, Site
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
 from gradscope.report.profile import Row, rows
-from gradscope.report.text import count, decades, number, safe, share, shorten
+from gradscope.report.terminal_page import COLOURS, Page, places, show_commands, show_finding
+from gradscope.report.text import count, decades, number, share, shorten
 
-_COLOURS = {
-    Verdict.HEALTHY: "bold green",
-    Verdict.WARNING: "bold yellow",
-    Verdict.UNHEALTHY: "bold red",
-    Verdict.UNDETERMINED: "bold cyan",
-    Severity.ERROR: "red",
-    Severity.WARNING: "yellow",
-    Severity.INFORMATION: "cyan",
-}
 _BARS = {True: ("█", "▓", "░"), False: ("#", "=", "-")}  # weights, slope, derivative
 _HEAT = {True: " ▁▂▃▄▅▆▇█", False: " .:-=+*#@"}
 _MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 6, 3, 3
@@ -38,7 +26,7 @@ class Terminal:
 
     def render(self, inspection: Inspection, canvas: Canvas) -> str:
         """The report, ending with a newline."""
-        page = _Page(canvas)
+        page = Page(canvas)
         m = inspection.measurements
         _header(page, m)
         _verdict(page, inspection)
@@ -57,73 +45,7 @@ class Terminal:
         return page.text()
 
 
-class _Page:
-    """Lines of plain text with styles, cut to the width: layer names are never markup."""
-
-    def __init__(self, canvas: Canvas) -> None:
-        self.canvas = canvas
-        self._lines: list[Text] = []
-
-    @property
-    def width(self) -> int:
-        """Columns to fill."""
-        return max(min(self.canvas.width, 140), 40)
-
-    def line(self, *parts: str | tuple[str, str]) -> None:
-        """One line of pieces, each plain or (text, style)."""
-        text = Text(no_wrap=True, overflow="ellipsis")
-        for part in parts:
-            content, style = part if isinstance(part, tuple) else (part, "")
-            text.append(self.encodable(safe(content)), style)
-        text.truncate(self.width, overflow="crop")
-        text.rstrip()
-        self._lines.append(text)
-
-    def uncut(self, text: str, style: str) -> None:
-        """A command: never cut, so that it can be pasted."""
-        self._lines.append(Text(safe(text), style, no_wrap=True))
-
-    def wrapped(self, first: str, style: str, text: str) -> None:
-        """A long sentence behind a word, on as many lines as it takes."""
-        room = self.width - len(first)
-        line = ""
-        lead: tuple[str, str] = (first, style)
-        for word in safe(text).split():
-            if line and len(line) + 1 + len(word) > room:
-                self.line(lead, line)
-                lead, line = (" " * len(first), ""), word
-            else:
-                line = f"{line} {word}".strip()
-        self.line(lead, line)
-
-    def title(self, left: str, right: str = "") -> None:
-        """A heading, with something at the right edge."""
-        self.line("")
-        gap = " " * max(self.width - len(left) - len(right), 2)
-        self.line((left, "bold"), gap if right else "", (right, "dim"))
-
-    def encodable(self, text: str) -> str:
-        """ASCII only, where the stream knows no more."""
-        return text if self.canvas.unicode else text.encode("ascii", "replace").decode()
-
-    def text(self) -> str:
-        """All lines, with or without escape sequences."""
-        stream = io.StringIO()
-        console = Console(
-            file=stream,
-            width=self.width,
-            force_terminal=self.canvas.colour,
-            color_system="standard" if self.canvas.colour else None,
-            no_color=not self.canvas.colour,
-            highlight=False,
-            legacy_windows=False,
-        )
-        for line in self._lines:
-            console.print(line, soft_wrap=True)
-        return stream.getvalue()
-
-
-def _header(page: _Page, m: Measurements) -> None:
+def _header(page: Page, m: Measurements) -> None:
     sample = m.sample
     if sample.synthetic:
         page.line(("made-up input: no verdict rests on it alone", "bold yellow"))
@@ -149,11 +71,11 @@ def _header(page: _Page, m: Measurements) -> None:
         page.wrapped("note  ", "dim", note)
 
 
-def _verdict(page: _Page, inspection: Inspection) -> None:
+def _verdict(page: Page, inspection: Inspection) -> None:
     diagnosis = inspection.diagnosis
     page.line("")
     word = f"{diagnosis.verdict.value.upper()}  "
-    page.wrapped(word, _COLOURS[diagnosis.verdict], diagnosis.summary)
+    page.wrapped(word, COLOURS[diagnosis.verdict], diagnosis.summary)
     numbers = _numbers(inspection.measurements)
     indent = " " * len(word)
     for start in range(0, len(numbers), 2):
@@ -186,7 +108,7 @@ def _numbers(m: Measurements) -> list[str]:
     return found
 
 
-def _trial(page: _Page, m: Measurements) -> None:
+def _trial(page: Page, m: Measurements) -> None:
     trial = m.trial
     if trial is None:
         return
@@ -202,7 +124,7 @@ def _trial(page: _Page, m: Measurements) -> None:
     page.wrapped("  repaired = ", "dim", f"{trial.repair}; {trial.how}; {trial.held_out}")
 
 
-def _ledger(page: _Page, head: Head) -> None:
+def _ledger(page: Page, head: Head) -> None:
     ledger = head.ledger
     if len(ledger.entries) < 2:
         gain = head.input_gain
@@ -248,13 +170,13 @@ def precise(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
 
 
-def _other_heads(page: _Page, heads: Sequence[Head]) -> None:
+def _other_heads(page: Page, heads: Sequence[Head]) -> None:
     for head in heads:
         before = f", before its {head.entered_before}" if head.entered_before else ""
         page.line(f"  {head.name}{before}: total {decades(head.ledger.total)}")
 
 
-def _saturation(page: _Page, m: Measurements) -> None:
+def _saturation(page: Page, m: Measurements) -> None:
     bounded = [s for s in m.sites if s.role is Role.HIDDEN and s.saturated_fraction is not None]
     if bounded:
         units = sum(s.units.count for s in bounded if s.units)
@@ -274,7 +196,7 @@ def _most_dead(sites: Sequence[Site]) -> str:
     return max(sites, key=lambda s: (s.units.dead_count or 0) if s.units else 0).id
 
 
-def _strip(values: Sequence[float | None], page: _Page) -> str:
+def _strip(values: Sequence[float | None], page: Page) -> str:
     """One character a site; more sites than room share one, which then shows the largest."""
     heat = _HEAT[page.canvas.unicode]
     room = page.width - 56
@@ -289,7 +211,7 @@ def _clamped(share: float | None) -> float:
     return min(max(share, 0.0), 1.0) if share is not None and math.isfinite(share) else 0.0
 
 
-def _gates(page: _Page, m: Measurements) -> None:
+def _gates(page: Page, m: Measurements) -> None:
     gates = [s for s in m.sites if s.role is Role.GATE and s.saturated_fraction is not None]
     cells: dict[str, list[str]] = {}
     for site in gates:
@@ -308,7 +230,7 @@ def _gates(page: _Page, m: Measurements) -> None:
         page.line((f"  and {len(cells) - len(shown)} more (--all)", "dim"))
 
 
-def _time(page: _Page, m: Measurements) -> None:
+def _time(page: Page, m: Measurements) -> None:
     ledger = m.ledger
     if ledger is None or not ledger.time:
         return
@@ -322,7 +244,7 @@ def _time(page: _Page, m: Measurements) -> None:
         page.line(f"  {entry.site}  {text}")
 
 
-def _parameters(page: _Page, m: Measurements) -> None:
+def _parameters(page: Page, m: Measurements) -> None:
     if not m.parameters:
         return
     measured = [p for p in m.parameters if p.gradient is not None and p.gradient.rms is not None]
@@ -349,7 +271,7 @@ def _parameters(page: _Page, m: Measurements) -> None:
         )
 
 
-def _findings(page: _Page, inspection: Inspection) -> None:
+def _findings(page: Page, inspection: Inspection) -> None:
     """Grouped by rule, the gravest first; --all shows each, and what to do about it."""
     page.title("Findings")
     groups: dict[tuple[Severity, str], list[Finding]] = {}
@@ -361,29 +283,17 @@ def _findings(page: _Page, inspection: Inspection) -> None:
         page.line("  none")
     for group in shown:
         if not every:
-            _finding(page, group[0], _places(group))
+            show_finding(page, group[0], places(group))
             continue
         for f in group:
-            _finding(page, f, f.where)
+            show_finding(page, f, f.where)
         page.wrapped(" " * 15 + "> ", "dim", group[0].advice)
     rest = len(inspection.findings) - sum(len(group) for group in shown)
     if rest > 0:
         page.line((f"  and {rest} more (--all, or --format json)", "dim"))
 
 
-def _places(group: Sequence[Finding]) -> str:
-    rest = f" and {len(group) - 1} more" if len(group) > 1 else ""
-    return f"{group[0].where}{rest}"
-
-
-def _finding(page: _Page, finding: Finding, where: str) -> None:
-    lead = f"  {finding.severity.value:<11}  {finding.code} {finding.name}"
-    colour = _COLOURS[finding.severity]
-    page.line((lead, colour), "  ", shorten(where, page.width - len(lead) - 2))
-    page.wrapped(" " * 15, "", finding.message)
-
-
-def _skipped(page: _Page, m: Measurements) -> None:
+def _skipped(page: Page, m: Measurements) -> None:
     if not m.skipped:
         return
     page.title("Not measured")
@@ -394,16 +304,14 @@ def _skipped(page: _Page, m: Measurements) -> None:
         page.line((f"  and {len(m.skipped) - len(shown)} more (--all)", "dim"))
 
 
-def _commands(page: _Page, inspection: Inspection) -> None:
+def _commands(page: Page, inspection: Inspection) -> None:
     page.title("What now")
     if inspection.diagnosis.advice:
         page.wrapped("  ", "", inspection.diagnosis.advice)
-    for command, why in next_commands(inspection):
-        page.uncut("  " + command, "bold")
-        page.line("      ", (why, "dim"))
+    show_commands(page, next_commands(inspection))
 
 
-def _coverage(page: _Page, m: Measurements) -> None:
+def _coverage(page: Page, m: Measurements) -> None:
     reached = sum(p.gradient is not None and p.gradient.state != "no-path" for p in m.parameters)
     sites = sum(s.gradient_state not in (None, "no-path") for s in m.sites)
     page.line("")

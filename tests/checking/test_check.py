@@ -21,7 +21,7 @@ def test_several_models_and_globs_are_judged_and_summed_up(capsys):
     assert main(["check", "deep_tanh.pt", "healthy*.pt", *DATA, "--format", "concise"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("deep_tanh.pt: 0/tanh ... 38/tanh: error GS101 vanishing-gradient: ")
-    assert lines[-1] == "2 models: 1 healthy, 1 unhealthy; 2 errors, 1 information; status 1"
+    assert lines[-1] == "2 models: 1 unhealthy, 1 healthy; 2 errors, 1 information; status 1"
 
 
 def test_a_model_that_cannot_be_loaded_is_a_line_and_the_others_are_judged(capsys):
