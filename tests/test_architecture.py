@@ -49,6 +49,8 @@ MAY_IMPORT = {
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
     | {"commandline", "checking"},
+    "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
+    "pytest_plugin": {"testing"},
     "api": DATA | {"pipeline", "report", "diagnosis", "settings_file", "model"},
     "cli": DATA
     | {"commandline"}
@@ -79,6 +81,7 @@ RESTRICTED = {
     "click": set[str](),
     "rich": {"cli", "report/terminal_page"},
     "sklearn": set[str](),
+    "pytest": {"pytest_plugin"},
     "pickle": {"loading"},
     "pickletools": {"loading"},
 }
