@@ -1,8 +1,8 @@
 """Temperature: queries and keys of saturated attention scaled down.
 
 Per module, r = RMS of the logits q k^T / sqrt(d), centred over the keys, which is what a softmax
-sees. Where r > 1, the rows of q and k in the packed projection, and their biases, are multiplied by
-sqrt(1 / r) each. The order of the keys stays, so most of what was learned does.
+sees. Where r > 2, the rows of q and k in the packed projection, and their biases, are multiplied by
+sqrt(2 / r) each. The order of the keys stays, so most of what was learned does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from gradscope.repair.base import Case, Remedy, Result
+
+WORKING = 2.0
+"""Key-centred logits of attention that has learned: 1.4 to 2.8 in six encoders on digits. Cooled to
+1 after queries and keys were multiplied by 10, these lost up to .035 of what they could; cooled to
+2, .005 at most."""
 
 
 class Temperature(Remedy):
@@ -35,15 +40,15 @@ class Temperature(Remedy):
                 r = _spread(case, module)
             if r is None:
                 said.append(f"{path} left as it is: its queries and keys were not seen")
-            if r is None or r <= 1:
+            if r is None or r <= WORKING:
                 continue
             for own in ("in_proj_weight", "in_proj_bias"):
                 name = f"{path}.{own}" if path else own
                 if name in case.tensors:
                     value = case.tensors[name].detach().clone()
-                    value[: 2 * module.embed_dim] *= (1 / r) ** 0.5
+                    value[: 2 * module.embed_dim] *= (WORKING / r) ** 0.5
                     changed[name] = value
-            said.append(f"{path}: logits of {r:.3g} rms to 1")
+            said.append(f"{path}: logits of {r:.3g} rms to {WORKING:g}")
         return Result(changed, tuple(said))
 
 

@@ -312,10 +312,10 @@ class Attention(nn.Module):
         self.block = nn.TransformerEncoderLayer(32, 4, 32, dropout=0.0, batch_first=True)
 
     def forward(self, x):
-        return self.head(self.block(self.embed(x)).mean(dim=1))
+        return self.head(self.block(self.embed(x.reshape(len(x), 8, 8))).mean(dim=1))
 
 
-def test_attention_is_cooled_to_logits_of_one():
+def test_attention_is_cooled_once():
     torch.manual_seed(0)
     module = Attention()
     with torch.no_grad():
@@ -328,6 +328,18 @@ def test_attention_is_cooled_to_logits_of_one():
     again = perform(Temperature(), case(back, ROWS))
     assert all(torch.allclose(v, dict(back.named_parameters())[n], rtol=1e-3)
                for n, v in again.changed.items())  # fmt: skip
+
+
+def test_what_attention_has_learned_is_back_at_once():
+    """Logits are put back to the size that learned attention has, not to 1."""
+    torch.manual_seed(2)
+    module = trained(Attention(), 500)
+    whole = accuracy(module)
+    with torch.no_grad():
+        module.block.self_attn.in_proj_weight[:64].mul_(10)
+        module.block.self_attn.in_proj_bias[:64].mul_(10)
+    assert accuracy(module) < whole - 0.03
+    assert accuracy(repaired(module, Temperature())) == pytest.approx(whole, abs=0.02)
 
 
 class Wide(nn.Module):
