@@ -45,6 +45,19 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """Logistic activations of a model that can be made tanh, all of them together.
+
+    Attributes:
+        count: how many the file holds.
+        swap: makes them tanh (True) or logistic again (False), in the loaded module.
+    """
+
+    count: int
+    swap: Callable[[bool], None]
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model as it came out of its file.
 
@@ -63,6 +76,7 @@ class LoadedModel:
         verify: compares the model's outputs on a sample with those of the runtime that it was
             made for; raises :class:`~gradscope.errors.ProbeError` where they differ. None where
             torch is that runtime.
+        exchange: of its logistic activations; or why a file of this form allows none.
     """
 
     path: str
@@ -76,6 +90,7 @@ class LoadedModel:
     batch: int | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     verify: Callable[[Sample], Parity] | None = None
+    exchange: Exchange | str = "activations stand in the architecture's code, not in the file"
 
 
 @dataclass(frozen=True)

@@ -223,13 +223,17 @@ def _verified(
     repair: FixSettings,
 ) -> Treatment:
     """Measured again as it will be written; written only if it is better."""
+    from gradscope.model import Exchange
     from gradscope.repair import warnings_of
     from gradscope.treatment import Outcome, Treatment
 
     assert model.module is not None
     own = dict((*model.module.named_parameters(), *model.module.named_buffers()))
     held = {n: own[n].detach().clone() for n in treated.tensors}
+    swap = model.exchange.swap if treated.tanh and isinstance(model.exchange, Exchange) else None
     try:
+        if swap is not None:
+            swap(True)
         for name, value in treated.tensors.items():
             own[name].data.copy_(value)
         again = replace(settings, probe=replace(settings.probe, trial=0))
@@ -237,6 +241,8 @@ def _verified(
         changed_model = replace(model, verify=None)
         after = _examined(changed_model, sample, validation, again, Silent())
     finally:
+        if swap is not None:
+            swap(False)
         for name, value in held.items():
             own[name].data.copy_(value)
     improved = (
@@ -247,7 +253,7 @@ def _verified(
     changed = {n: v for n, v in treated.tensors.items() if not v.equal(held[n])}
     written = None
     if improved and repair.out is not None:
-        written = _written(model, changed, settings, repair.out)
+        written = _written(changed, settings, repair.out, treated.tanh)
     first, last = treated.stages[0], treated.stages[-1]
     scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
     word = "Improved" if improved else "Not improved beyond its standard error; nothing was written"
@@ -286,14 +292,14 @@ def _number(score: float | None) -> str:
     return "not finite" if score is None else f"{score:.3f}"
 
 
-def _written(
-    model: LoadedModel, changed: Mapping[str, torch.Tensor], settings: Settings, out: str
-) -> str:
+def _written(changed: Mapping[str, torch.Tensor], settings: Settings, out: str, tanh: bool) -> str:
     from gradscope.loading import save_like
 
     replace_atomic(
         out,
-        lambda path: save_like(settings.model, path, changed, under=settings.load.key or ""),
+        lambda path: save_like(
+            settings.model, path, changed, under=settings.load.key or "", tanh=tanh
+        ),
         option="--out",
     )
     return out

@@ -19,6 +19,7 @@ from gradscope.fusion import switched_off_fusion
 from gradscope.loading import export_scan
 from gradscope.loading.archive import for_torch
 from gradscope.loading.checkpoint import some
+from gradscope.loading.exchange import of_program
 from gradscope.loading.export_control import unfold
 from gradscope.loading.export_scan import Checked
 from gradscope.loading.tied import tie
@@ -69,9 +70,11 @@ def load_exported(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     notes = _notes(checked, batch)
     if settings.arch is not None:
         notes = (*notes, "--arch ignored: the file holds a whole model")
+    recurrent = not _RECURRENT.isdisjoint(checked.program.calls)
     return LoadedModel(
-        path, "torch.export program", module, notes=notes, inputs=inputs, batch=batch
-    )
+        path, _KIND, module, notes=notes, inputs=inputs, batch=batch,
+        exchange=of_program(module, recurrent),
+    )  # fmt: skip
 
 
 def _load(file: Path, source: Any) -> torch.nn.Module:

@@ -12,6 +12,7 @@ from gradscope.config import LoadSettings
 from gradscope.errors import LoadError, OptionError
 from gradscope.loading.checkpoint import StateDict, choose_module, find_state_dict, some
 from gradscope.loading.detect import FileKind, check_file, detect
+from gradscope.loading.exchange import of_modules
 from gradscope.loading.export import load_exported
 from gradscope.loading.fitting import fit
 from gradscope.loading.onnx import open_onnx
@@ -19,7 +20,7 @@ from gradscope.loading.pytorch import open_checkpoint
 from gradscope.loading.torchscript import load_script
 from gradscope.loading.weights_file import read_safetensors, read_shards
 from gradscope.loading.wrappers import unwrapped
-from gradscope.model import LoadedModel
+from gradscope.model import Exchange, LoadedModel
 from gradscope.usercode import load_object, one_line
 
 _NO_MODEL = {
@@ -67,13 +68,13 @@ def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) 
     loaded = opened.value
     legacy = ", legacy file" if kind is FileKind.TORCH_LEGACY else ""
     if isinstance(loaded, torch.nn.Module):
-        return _whole(path, loaded, settings, legacy)
+        return _whole(path, file, loaded, settings, legacy)
     notes: tuple[str, ...] = ()
     if opened.foreign:
         notes = (f"left unbuilt, since unknown: {some(list(opened.foreign), 3)}",)
     if isinstance(loaded, Mapping) and (found := choose_module(loaded, settings.key)):
         module, note = found
-        return _whole(path, module, settings, legacy, (note, *notes))
+        return _whole(path, file, module, settings, legacy, (note, *notes))
     state = find_state_dict(loaded, path, settings.key)
     state = StateDict(state.tensors, (*state.notes, *notes), state.path)
     return _from_state(path, f"state_dict{legacy}", state, settings)
@@ -81,6 +82,7 @@ def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) 
 
 def _whole(
     path: str,
+    file: Path,
     module: torch.nn.Module,
     settings: LoadSettings,
     legacy: str,
@@ -90,7 +92,10 @@ def _whole(
     notes = (*notes, *taken)
     if settings.arch is not None:
         notes = (*notes, "--arch ignored: the file holds a whole module")
-    return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes)
+    exchange: Exchange | str = "a legacy file keeps the source of each class beside it"
+    if not legacy:
+        exchange = of_modules(module, file)
+    return LoadedModel(path, f"PyTorch module{legacy}", module, notes=notes, exchange=exchange)
 
 
 def _from_state(path: str, format_: str, state: StateDict, settings: LoadSettings) -> LoadedModel:

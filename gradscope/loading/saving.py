@@ -19,6 +19,7 @@ import torch
 
 from gradscope.errors import LoadError
 from gradscope.loading.detect import FileKind, detect
+from gradscope.loading.exchange import in_pickle, in_program
 from gradscope.loading.pickle_machine import run
 from gradscope.loading.tensor_places import Place, places_of, read_root
 
@@ -27,7 +28,9 @@ _ALIGNED = 64  # torch aligns records, so that they can be memory-mapped
 _SAFE = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def save_like(original: str, target: Path, changed: Tensors, *, under: str = "") -> None:
+def save_like(
+    original: str, target: Path, changed: Tensors, *, under: str = "", tanh: bool = False
+) -> None:
     """A copy of ``original`` in which some tensors have new values.
 
     Args:
@@ -35,13 +38,15 @@ def save_like(original: str, target: Path, changed: Tensors, *, under: str = "")
         target: written over.
         changed: new values by the model's names.
         under: path of keys to the state_dict that the model was made from; "" finds it.
+        tanh: whether the logistic activations in the file become tanh: those of a form that
+            ``LoadedModel.exchange`` says can be.
 
     Raises:
         LoadError: the format cannot be written, or a tensor is not found in the file.
     """
     check_saving(original)
     file = Path(original)
-    _WRITERS[detect(file)](file, target, changed, under)
+    _WRITERS[detect(file)](file, target, changed, under, tanh)
 
 
 def check_saving(original: str) -> None:
@@ -72,7 +77,7 @@ def names_in_file(
     return {n: prefix + n for n in names}
 
 
-def _zip(file: Path, target: Path, changed: Tensors, under: str) -> None:
+def _zip(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         main = next(e for e in entries if e.filename.partition("/")[2] == "data.pkl")
@@ -87,11 +92,11 @@ def _zip(file: Path, target: Path, changed: Tensors, under: str) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
             for entry in entries:
                 key = entry.filename.removeprefix(f"{top}/data/")
-                content = new[key] if key in new else archive.read(entry)
-                _put(out, entry, bytes(content))
+                content = bytes(new[key] if key in new else archive.read(entry))
+                _put(out, entry, in_pickle(content) if tanh and entry is main else content)
 
 
-def _exported(file: Path, target: Path, changed: Tensors, under: str) -> None:
+def _exported(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
     """Raw numbers in records of their own, named by a table."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
@@ -110,7 +115,9 @@ def _exported(file: Path, target: Path, changed: Tensors, under: str) -> None:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as out:
             for entry in entries:
                 key = entry.filename.removeprefix(f"{folder}/")
-                _put(out, entry, bytes(new[key] if key in new else archive.read(entry)))
+                content = bytes(new[key] if key in new else archive.read(entry))
+                is_program = tanh and entry.filename.endswith("/models/model.json")
+                _put(out, entry, in_program(content) if is_program else content)
 
 
 def _raw_place(known: Mapping[str, Any], value: torch.Tensor, where: str) -> Place:
@@ -144,7 +151,7 @@ def _put(out: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
     out.writestr(info, content, zipfile.ZIP_STORED)
 
 
-def _legacy(file: Path, target: Path, changed: Tensors, under: str) -> None:
+def _legacy(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
     """Magic number, protocol, system, the object, keys of storages; then count and numbers each."""
     data = bytearray(file.read_bytes())
     stream = BytesIO(bytes(data))
@@ -170,7 +177,7 @@ def _legacy(file: Path, target: Path, changed: Tensors, under: str) -> None:
     target.write_bytes(data)
 
 
-def _safetensors(file: Path, target: Path, changed: Tensors, under: str) -> None:
+def _safetensors(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
     shutil.copyfile(file, target)
     with target.open("r+b") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
@@ -187,13 +194,13 @@ def _safetensors(file: Path, target: Path, changed: Tensors, under: str) -> None
             stream.write(data)
 
 
-def _onnx(file: Path, target: Path, changed: Tensors, under: str) -> None:
+def _onnx(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
     from gradscope.loading.onnx import save_onnx
 
-    save_onnx(file, target, changed)
+    save_onnx(file, target, changed, tanh)
 
 
-_WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str], None]] = {
+_WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str, bool], None]] = {
     FileKind.TORCH_ZIP: _zip,
     FileKind.TORCH_LEGACY: _legacy,
     FileKind.SAFETENSORS: _safetensors,

@@ -21,6 +21,7 @@ from gradscope.loading.tied import tie
 from gradscope.model import LoadedModel
 
 _AGAIN = "Save or copy the file again."
+_NONE = "a script's code is not rewritten"
 
 
 def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
@@ -58,12 +59,14 @@ def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     vars(module)["mode_is_fixed"] = frozen or checked.traced
     if not frozen:
         kind = "TorchScript, traced" if checked.traced else "TorchScript"
-        return LoadedModel(path, kind, module, notes=notes, inputs=inputs)
+        return LoadedModel(path, kind, module, notes=notes, inputs=inputs, exchange=_NONE)
     whole = Frozen(module)
     if list(whole.parameters()):
         note = "frozen: its parameters are constants, named here by the operations that take them"
         notes = (*notes, note)
-    return LoadedModel(path, "TorchScript, frozen", whole, notes=notes, inputs=inputs)
+    return LoadedModel(
+        path, "TorchScript, frozen", whole, notes=notes, inputs=inputs, exchange=_NONE
+    )
 
 
 def _load(file: Path, source: Any) -> Any:

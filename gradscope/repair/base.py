@@ -14,6 +14,7 @@ import torch
 from gradscope.errors import GradscopeError
 from gradscope.findings import Cause
 from gradscope.measurements import Measurements
+from gradscope.model import Exchange
 from gradscope.repair.capture import Capture, Use
 from gradscope.repair.chain import Chain, Link, find_chain
 from gradscope.repair.minibatches import Minibatches
@@ -38,6 +39,7 @@ class Case:
         data: training batches and held-out ones.
         seed: of what is drawn.
         buffers: running statistics and other buffers by name.
+        exchange: of the logistic activations; or why the form of the file allows none.
     """
 
     measured: Measurements
@@ -47,6 +49,7 @@ class Case:
     data: Minibatches
     seed: int = 0
     buffers: Tensors = field(default_factory=dict)
+    exchange: Exchange | str = "the model stands in no file"
 
     @cached_property
     def chain(self) -> Chain:

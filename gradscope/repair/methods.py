@@ -14,6 +14,7 @@ from gradscope.repair.polar import Polar
 from gradscope.repair.restarting import Restart
 from gradscope.repair.revive import Revive
 from gradscope.repair.std_restore import StdRestore
+from gradscope.repair.tanh import Tanh
 from gradscope.repair.temperature import Temperature
 
 METHODS: dict[str, Remedy] = {
@@ -27,6 +28,7 @@ METHODS: dict[str, Remedy] = {
     "batch-norm-fold": BatchNormFold(),
     "temperature": Temperature(),
     "revive": Revive(),
+    "tanh": Tanh(),
     "alpha": Alpha(),
     "restart": Restart(),
 }

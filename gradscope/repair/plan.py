@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from gradscope.config import FixSettings
 from gradscope.errors import OptionError
 from gradscope.findings import Cause
-from gradscope.measurements import Measurements, Parameter
+from gradscope.measurements import Measurements, Parameter, Role
 from gradscope.repair.chain import Link, find_chain
 from gradscope.treatment import Planned
 
@@ -28,7 +28,10 @@ _ATTENUATED = (
 
 
 MOST = 4
-"""Remedies that are tried against one another."""
+"""Remedies that are tried against one another, beside those of :data:`PREPARED`."""
+
+PREPARED = ("standardise", "tanh")
+"""What is done first, so that the others work on what it leaves."""
 
 _OFFSET = 0.6
 """Root mean square of a bias over that of its layer's pre-activations from which it may be the bias
@@ -60,7 +63,7 @@ def warnings_of(causes: tuple[Cause, ...], repair: FixSettings) -> tuple[str, ..
 def make_plan(
     m: Measurements, causes: tuple[Cause, ...], rescale: bool = False
 ) -> tuple[Planned, ...]:
-    """Remedies to be tried against one another, at most :data:`MOST`.
+    """Remedies to be tried against one another.
 
     Args:
         m: measured.
@@ -78,6 +81,9 @@ def make_plan(
         found.append(Planned("revive", "units that are off for every sample"))
     if Cause.LARGE_INPUTS in causes:
         found.append(Planned("standardise", "the scale of the input saturates the first layer"))
+    if any(s.kind == "sigmoid" and s.role is Role.HIDDEN for s in m.sites):
+        found.append(Planned("tanh", "hidden logistic units, whose slope is 1/4 at most"))
+    most = MOST + sum(p.remedy in PREPARED for p in found)
     if Cause.LARGE_PARAMETERS in causes:
         found += _shrinks(m, learned)
     attenuated = [c.value for c in causes if c in _ATTENUATED]
@@ -91,8 +97,8 @@ def make_plan(
         hint = "Name one with --method, or leave --rescale out."
         raise OptionError("no rescaling fits the diagnosis", where="--rescale", hint=hint)
     if rescale:
-        return tuple(found[:MOST])
-    return (*found[: MOST - 1], Planned("restart", "what any repair has to beat"))
+        return tuple(found[:most])
+    return (*found[: most - 1], Planned("restart", "what any repair has to beat"))
 
 
 def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from gradscope.config import FixSettings, Settings
 from gradscope.diagnosis import Inspection
 from gradscope.errors import OptionError
-from gradscope.model import LoadedModel, Sample
+from gradscope.model import Exchange, LoadedModel, Sample
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
@@ -25,6 +27,7 @@ from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED
 from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.standardise import standardisation
+from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee
 from gradscope.treatment import Planned, Stage
 
@@ -39,6 +42,7 @@ class Treated:
         tensors: new values of parameters and running statistics, by name.
         chosen: the remedy.
         stages, trained, scale, gain, error, samples: for the report.
+        tanh: whether the tensors belong to the model with tanh for its logistic activations.
     """
 
     tensors: Tensors
@@ -51,6 +55,7 @@ class Treated:
     samples: int
     recipe: str
     split: bool
+    tanh: bool = False
 
 
 @dataclass
@@ -134,7 +139,7 @@ class _Treatment:
             raise OptionError("every layer that it names is frozen", where="--layers")
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
-            settings.data.seed, dict(model.module.named_buffers()),
+            settings.data.seed, dict(model.module.named_buffers()), model.exchange,
         )  # fmt: skip
 
     def run(self, plan: tuple[Planned, ...]) -> Treated:
@@ -142,7 +147,14 @@ class _Treatment:
         first = self.trainee.score(self.data.held_out())
         raw = self._outputs()
         self.scale = scale_of(self.trainee, self.data)
-        start = self._standardised(plan)
+        with self._as_tanh(plan) as start:
+            return self._repaired(plan, first, raw, start)
+
+    def _repaired(
+        self, plan: tuple[Planned, ...], first: Scored, raw: torch.Tensor, start: Tensors
+    ) -> Treated:
+        with self.case.with_tensors(start):
+            start = start | self._standardised(plan)
         candidates = self._candidates(plan, start)
         chosen = self._race(candidates)
         stages = [self._stage("before", first, None, ())]
@@ -161,8 +173,35 @@ class _Treatment:
         gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
         return Treated(
             state, chosen.planned.remedy, tuple(stages), trained, self.scale, gain, error,
-            len(final.points), str(self.recipe), self.data.split,
+            len(final.points), str(self.recipe), self.data.split, self.tanh,
         )  # fmt: skip
+
+    @contextmanager
+    def _as_tanh(self, plan: tuple[Planned, ...]) -> Iterator[Tensors]:
+        """The logistic units exchanged inside, where the plan has it, and the weights that then
+        keep the function. A plan of more goes on without it where it cannot be."""
+        self.tanh = False
+        self.said_first: tuple[str, ...] = ()
+        if not any(p.remedy == "tanh" for p in plan):
+            yield {}
+            return
+        try:
+            result = perform(remedy("tanh"), self.case)
+        except RemedyError as error:
+            if len(plan) == 1:
+                raise
+            self.said_first = (f"logistic activations stay: {error.what}",)
+            yield {}
+            return
+        exchange, measured = self.case.exchange, self.case.measured
+        assert isinstance(exchange, Exchange)
+        self.tanh, self.said_first = True, result.said
+        self.case = replace(self.case, measured=as_tanh(measured))
+        exchange.swap(True)
+        try:
+            yield dict(result.changed)
+        finally:
+            exchange.swap(False)
 
     def _standardised(self, plan: tuple[Planned, ...]) -> Tensors:
         """Values for the standardised input that keep the function, where the plan has it."""
@@ -194,7 +233,11 @@ class _Treatment:
         found: list[_Candidate] = []
         refused: RemedyError | None = None
         for planned in plan:
-            if planned.remedy == "standardise":
+            if planned.remedy == "tanh":
+                if not self.tanh:
+                    continue
+                result = Result({})
+            elif planned.remedy == "standardise":
                 result = Result({}, ("trained on the standardised input, folded afterwards",))
             else:
                 try:
@@ -205,7 +248,8 @@ class _Treatment:
                     continue
             with self.case.with_tensors(start | dict(result.changed)):
                 found.append(_Candidate(planned, result, self.trainee.score(self.data.held_out())))
-            found[-1].result = Result(start | dict(result.changed), result.said)
+            said = (*self.said_first, *result.said)
+            found[-1].result = Result(start | dict(result.changed), said)
         if not found and refused is not None:
             raise refused
         return found

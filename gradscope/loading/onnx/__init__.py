@@ -27,15 +27,18 @@ def open_onnx(path: str, file: Path) -> LoadedModel:
     return open_model(path, file)
 
 
-def save_onnx(original: Path, target: Path, changed: Mapping[str, torch.Tensor]) -> None:
-    """A copy of an ONNX file with other values for some of its weights.
+def save_onnx(
+    original: Path, target: Path, changed: Mapping[str, torch.Tensor], tanh: bool = False
+) -> None:
+    """A copy of an ONNX file with other values for some of its weights, and, with ``tanh``, with
+    its logistic activations made tanh.
 
     Raises:
         LoadError: a weight cannot be set in the file.
     """
     from gradscope.loading.onnx.saving import save_onnx as save
 
-    save(original, target, changed)
+    save(original, target, changed, tanh)
 
 
 def open_test_data(folder: Path) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -104,6 +104,18 @@ class Program:
             call = Call(node, types, programs)
             self._steps.append(_Step(node, operator, call, last_use.get(i, ()), is_pure))
 
+    def exchange(self, tanh: bool) -> int:
+        """Runs every logistic activation as a tanh, or as what it is; how many there are."""
+        count = 0
+        for step in self._steps:
+            if is_logistic(step.node):
+                operator = find(replace(step.node, op="Tanh" if tanh else "Sigmoid"))
+                assert operator is not None
+                step.operator = operator
+                count += 1
+            count += sum(p.exchange(tanh) for p in step.call.programs.values())
+        return count
+
     def apply(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Changes every floating constant: to another type or device."""
         for name, tensor in self.constants.items():
@@ -135,6 +147,11 @@ class Program:
             for name in step.frees:
                 scope.pop(name, None)
         return [scope[o.name] for o in self.graph.outputs]
+
+
+def is_logistic(node: Node) -> bool:
+    """Whether a node can be made a tanh by its name alone."""
+    return node.op == "Sigmoid" and not node.domain
 
 
 def _run(step: _Step, scope: Scope) -> None:

@@ -67,6 +67,10 @@ class OnnxModule(torch.nn.Module):
         """What of it is trained."""
         return self._lowered.weights
 
+    def exchange(self, tanh: bool) -> int:
+        """See :meth:`Program.exchange`."""
+        return self._lowered.program.exchange(tanh)
+
     def train(self, mode: bool = True) -> Self:
         """Only False: the graph was exported for inference, and holds nothing else.
 

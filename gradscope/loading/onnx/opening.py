@@ -12,7 +12,7 @@ from gradscope.loading.onnx.proto import read_proto
 from gradscope.loading.onnx.refusal import check_supported
 from gradscope.loading.onnx.tensors import DTYPES
 from gradscope.loading.onnx.weights import Weights, find_weights
-from gradscope.model import Input, LoadedModel
+from gradscope.model import Exchange, Input, LoadedModel
 
 _SHOWN = 3
 
@@ -40,7 +40,17 @@ def open_model(path: str, file: Path) -> LoadedModel:
         batch=_batch(graph),
         origins=weights.origins,
         verify=ParityGate(path, proto, module),
+        exchange=_exchange(module),
     )
+
+
+def _exchange(module: OnnxModule) -> Exchange | str:
+    count = module.exchange(False)
+
+    def swap(tanh: bool) -> None:
+        module.exchange(tanh)
+
+    return Exchange(count, swap) if count else "its graph has no Sigmoid node"
 
 
 def _input(declared: ValueInfo) -> Input:

@@ -7,22 +7,29 @@ from pathlib import Path
 
 import torch
 
+from gradscope.loading.onnx.execute import is_logistic
+from gradscope.loading.onnx.fusions import fused
 from gradscope.loading.onnx.graph import read_graph
 from gradscope.loading.onnx.proto import read_proto
 from gradscope.loading.onnx.weights import find_weights
 from gradscope.loading.onnx.writing import Changes, write_patched
 
 
-def save_onnx(original: Path, target: Path, changed: Mapping[str, torch.Tensor]) -> None:
+def save_onnx(
+    original: Path, target: Path, changed: Mapping[str, torch.Tensor], tanh: bool = False
+) -> None:
     """A copy of ``original`` in which some parameters have new values.
 
     Args:
         original: not changed.
         target: written over.
         changed: by the names of :class:`gradscope.loading.onnx.module.OnnxModule`.
+        tanh: whether the logistic activations become tanh.
 
     Raises:
         LoadError: a parameter cannot be set in the file.
     """
-    places = find_weights(read_graph(read_proto(original), str(original))).places
-    write_patched(original, target, places, Changes(changed))
+    graph = read_graph(read_proto(original), str(original))
+    places = find_weights(graph).places
+    logistic = (n for g in fused(graph).walk() for n in g.nodes if is_logistic(n)) if tanh else ()
+    write_patched(original, target, places, Changes(changed, tanh=tuple(n.where for n in logistic)))

@@ -32,10 +32,12 @@ class Changes:
         tensors: new values of parameters, by the names that the lowering gives them.
         scales: path and name of a node's first output -> factor that its first input is
             multiplied by: phi(z) becomes phi(factor z).
+        tanh: path and name of the first output of nodes whose operator becomes Tanh.
     """
 
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
+    tanh: tuple[str, ...] = ()
 
 
 def patched(original: Path, places: Mapping[str, Place], changes: Changes) -> ModelProto:
@@ -60,6 +62,8 @@ def patched(original: Path, places: Mapping[str, Place], changes: Changes) -> Mo
         editor.patch(name, places[name], value)
     for where, factor in changes.scales.items():
         editor.scale(where, factor)
+    for where in changes.tanh:
+        editor.make_tanh(where)
     _check(model, str(original))
     return model
 
@@ -117,12 +121,20 @@ class _Editor:
 
     def scale(self, where: str, factor: float) -> None:
         """A Mul before the first input of a node."""
+        graph, i = self._node(where)
+        self._insert(graph, i, graph.node[i], factor)
+
+    def make_tanh(self, where: str) -> None:
+        """Another operator for a node; its names stay."""
+        graph, i = self._node(where)
+        graph.node[i].op_type = "Tanh"
+
+    def _node(self, where: str) -> tuple[GraphProto, int]:
         for path, graph in self._graphs.items():
             for i, node in enumerate(graph.node):
                 if node.output and path + node.output[0] == where:
-                    self._insert(graph, i, node, factor)
-                    return
-        raise LoadError(f"there is no node '{where}' to put a scale before", where=self._where)
+                    return graph, i
+        raise LoadError(f"there is no node '{where}' in the file", where=self._where)
 
     def _insert(self, graph: GraphProto, index: int, node: NodeProto, factor: float) -> None:
         names = {n for g in self._graphs.values() for n in _names(g)}
