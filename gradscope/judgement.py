@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradscope.attribution import attenuation_causes
+from gradscope.attribution import attenuation_causes, typical_ratio
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
 
@@ -19,6 +19,10 @@ _ORDER = (
 )  # fmt: skip
 """Causes before their effects: large weights make gradients explode and units die, attenuation
 makes features collapse."""
+
+FAR_TOO_LARGE = 4.5
+"""Median init_ratio from which weights explain an explosion; below it a moderate gain does, layer
+after layer, and it drives units into saturation as well."""
 
 WORDS = {
     Cause.NONFINITE: "numbers are not finite",
@@ -81,6 +85,9 @@ def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Caus
         costly = [c for c in mine if c in _ATTENUATION]
         rest = [c for c in _ATTENUATION if c not in costly]
         order[at : at + len(_ATTENUATION)] = [*costly, *rest]
+    if (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE:
+        order.remove(Cause.EXPLODING)
+        order.insert(order.index(Cause.LARGE_PARAMETERS), Cause.EXPLODING)
     return tuple(c for c in order if c in found)
 
 

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "usercode": {"errors"},
     "attribution": DATA,
+    "typical": DATA | {"attribution"},
     "commandline": DATA,
     "places": DATA,
     "settings_file": DATA,
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "files", "probe", "diagnosis", "treatment"},
-    "rules": DATA | {"attribution", "places"},
+    "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
     | {"checking"},

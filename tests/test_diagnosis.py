@@ -18,7 +18,7 @@ from gradscope.measurements import (
     Units,
 )
 from gradscope.rules import run_rules
-from gradscope.rules.examples import measured, parameter, site, time_ledger, weight
+from gradscope.rules.examples import chain, measured, parameter, site, time_ledger, weight
 from tests.report.examples import EXAMPLES
 
 
@@ -90,6 +90,24 @@ def fed(rms: float, mean: float = 0.0, kind: str = "relu", **given) -> Measureme
     )  # fmt: skip
 
 
+def steep(ratio: float) -> Measurements:
+    """Saturated, and a gradient that grows by three decades."""
+    m = chain(ratio, total=3.0, skill=POOR)
+    full = (replace(s, saturated_fraction=0.75, pre_activation_rms=4.0) for s in m.sites)
+    return replace(m, sites=tuple(full))
+
+
+def recurrent(*small: str) -> Measurements:
+    """An RNN whose gradient dies in time, with these weights a tenth of the usual size."""
+    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
+    tiny = weight(init_ratio=0.1)
+    own = (parameter(n, weight=tiny) if n in small else parameter(n) for n in names)
+    cell = site("rnn.l0/relu", kind="relu", parameters=names, saturated_fraction=None)
+    return measured(
+        cell, total=None, time=(time_ledger(total=-22.0),), parameters=tuple(own), skill=POOR
+    )
+
+
 ONE_ENTRY = (
     LedgerEntry("4/tanh", "4/tanh", "tanh", None, None, None, None, 0.0, 0.0),
     LedgerEntry("2/tanh", "2/tanh", "tanh", -0.1, -0.1, 0.0, 0.0, -0.1, -0.1),
@@ -147,6 +165,23 @@ CASES = {
     "large inputs before a ReLU": (fed(850.0, skill=POOR), U, (Cause.LARGE_INPUTS,)),
     "far from 0": (fed(1000.0, 999.9995, skill=POOR), U, (Cause.LARGE_INPUTS,)),
     "large inputs, works": (fed(850.0, skill=skill(0.9)), H, ()),
+    "plateaued: even, but for a few directions": (
+        chain(0.58, skill=skill(0.35)), U, (Cause.DEPTH_GAIN,)
+    ),
+    "the same and works": (chain(0.58, skill=skill(0.8)), H, ()),
+    "the same, no labels": (chain(0.58), H, ()),
+    "lost to padding and pooling alone": (
+        chain(1.0, total=-3.4, weight=-3.4, skill=POOR), W, (Cause.DEPTH_GAIN,)
+    ),
+    "a moderate gain, many times": (steep(3.0), U, (Cause.EXPLODING, Cause.LARGE_PARAMETERS)),
+    "large weights that explode": (steep(20.0), U, (Cause.LARGE_PARAMETERS, Cause.EXPLODING)),
+    "small from step to step": (
+        recurrent("rnn.weight_hh_l0"), U, (Cause.VANISHING_THROUGH_TIME,)
+    ),
+    "small everywhere": (
+        recurrent("rnn.weight_ih_l0", "rnn.weight_hh_l0"), U,
+        (Cause.SMALL_WEIGHTS, Cause.VANISHING_THROUGH_TIME),
+    ),
     "exploding": (measured(site("0/tanh"), total=8.0, skill=POOR), U, (Cause.EXPLODING,)),
     "exploding in time": (in_time(0.0, 9.0, skill=POOR), U, (Cause.EXPLODING,)),
     "vanishing in time": (in_time(-12.0, skill=POOR), U, (Cause.VANISHING_THROUGH_TIME,)),

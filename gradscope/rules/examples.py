@@ -95,6 +95,20 @@ def measured(
     return Measurements(**{**values, **given})
 
 
+def chain(ratio: float, layers: int = 14, **given: Any) -> Measurements:
+    """Tanh layers whose weights have this init_ratio, and a ledger that loses nothing."""
+    names = [str(2 * i) for i in range(layers)]
+    weights = (parameter(f"{n}.weight", weight=weight(init_ratio=ratio)) for n in names)
+    entries = (
+        LedgerEntry(f"{n}/tanh", f"{n}/tanh", "tanh", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        for n in reversed(names)
+    )
+    return measured(
+        *(site(f"{n}/tanh", mean_relative_derivative=0.95) for n in names),
+        parameters=tuple(weights), entries=tuple(entries), **{"total": 0.3, **given},
+    )  # fmt: skip
+
+
 def poor_skill() -> Skill:
     """Labelled data show that the model has not learned its task."""
     return Skill(0.05, 0.02, 2.2, "cross-entropy", "integer labels", 0.2, True, 450)

@@ -28,6 +28,7 @@ CODES = {
     "GS105": "gradient-imbalance",
     "GS106": "gradient-underflow",
     "GS107": "dead-branch",
+    "GS108": "narrow-gradient",
     "GS201": "saturated-activation",
     "GS202": "saturated-unit",
     "GS203": "dead-relu",
