@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from gradscope.loading.onnx.budget import Budget, check_result
 from gradscope.loading.onnx.graph import Graph, Node, captured
 from gradscope.loading.onnx.registry import Call, Operator, Types, find
 from gradscope.loading.onnx.uses import Id
@@ -26,7 +27,7 @@ class Scope(dict[str, Any]):
     Attributes:
         parameters: the model's parameters by key, for subgraphs.
         trace: told every output of every node, if anyone wants to know.
-        steps: of all loops so far, held by the outermost.
+        budget: of the whole run, held by the outermost.
     """
 
     def __init__(
@@ -34,12 +35,7 @@ class Scope(dict[str, Any]):
     ) -> None:
         super().__init__()
         self.around, self.parameters, self.trace = around, parameters, trace
-        self.steps: list[int] = around.steps if around is not None else [0]
-
-    def count_step(self) -> int:
-        """One more step of a loop; how many there have been in this run."""
-        self.steps[0] += 1
-        return self.steps[0]
+        self.budget: Budget = around.budget if around is not None else Budget()
 
     def __missing__(self, name: str) -> Any:
         if self.around is None:
@@ -169,7 +165,11 @@ def _run(step: _Step, scope: Scope) -> None:
     together = _on_one_device(values)
     arguments = (step.call, scope, *together) if step.operator.scoped else (step.call, *together)
     try:
+        check_result(node, values)
         result = step.operator.run(*arguments)
+        results = result if isinstance(result, tuple) else (result,)
+        if scope.budget.steps and not step.operator.scoped:
+            scope.budget.spend(node, values, results)
     except (NodeError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # what torch says of a shape or type does not name the node
@@ -177,7 +177,6 @@ def _run(step: _Step, scope: Scope) -> None:
             raise
         said = str(error).strip().split("\n")[0] or type(error).__name__
         raise NodeError(f"{node}: {said}") from error
-    results = result if isinstance(result, tuple) else (result,)
     if step.pure:
         kept: Any = tuple(values[0].shape) if node.op == "Shape" else values
         step.last = (kept, results)

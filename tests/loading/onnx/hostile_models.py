@@ -200,13 +200,22 @@ def _sized(op: str, inputs: Sequence[str], **given: np.ndarray) -> onnx.ModelPro
     return _graph([*nodes, NODE("Mul", ["x", "s"], ["y"])], given)
 
 
-def _outer(size: int) -> onnx.ModelProto:
+def _wide(op: str, **given: object) -> onnx.ModelProto:
+    """A window that reads far beyond the picture."""
+    inputs = ["x", "w"] if op == "Conv" else ["x"]
+    nodes = [NODE(op, inputs, ["big"], **given),
+             NODE("ReduceMean", ["big", "axes"], ["y"], keepdims=0)]  # fmt: skip
+    weights = {"w": np.ones((1, 1, 2, 2), np.float32), "axes": _numbers(2, 3)}
+    return _graph(nodes, weights, ("n", 1, 4, 4))
+
+
+def _outer(size: int, op: str = "MatMul", **given: object) -> onnx.ModelProto:
     ones = np.ones((1, 1), np.float32)
     tall, wide = _numbers(size, 1), _numbers(1, size)
     nodes = [
         NODE("Expand", ["one", "tall"], ["a"]),
         NODE("Expand", ["one", "wide"], ["b"]),
-        NODE("MatMul", ["a", "b"], ["big"]),
+        NODE(op, ["a", "b"], ["big"], **given),
         NODE("ReduceSum", ["big"], ["s"], keepdims=0),
         NODE("Mul", ["x", "s"], ["y"]),
     ]
@@ -263,6 +272,15 @@ BOMBS: dict[str, onnx.ModelProto] = {
     "Concat, sixty times": _doubling("Concat"),
     "MatMul of two long vectors": _outer(10**6),
     "MatMul of two vectors, 14 GB": _outer(60_000),
+    "Add of a column and a row": _outer(60_000, "Add"),
+    "Max of a column and a row": _outer(10**6, "Max"),
+    "Einsum of two long vectors": _outer(10**6, "Einsum", equation="ab,bc->ac"),
+    "Gemm of two long vectors": _outer(10**6, "Gemm"),
+    "Conv with wide pads": _wide("Conv", pads=[10**6] * 4),
+    "Conv with uneven pads": _wide("Conv", pads=[0, 0, 10**6, 10**6]),
+    "AveragePool over wide pads": _wide(
+        "AveragePool", kernel_shape=[10**6, 10**6], pads=[10**6 - 1] * 4
+    ),
     "ConvTranspose by long strides": _transposed(),
     "Loop, 10^15 times": loop_of(10**15),
     "Loop, without end": loop_of(2**63 - 1),

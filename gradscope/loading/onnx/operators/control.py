@@ -10,7 +10,6 @@ import torch
 from gradscope.loading.onnx.registry import Call, number, operator
 
 Tensor = torch.Tensor
-_MOST_STEPS = 100_000  # in one run of a model, those of loops within loops counted each
 
 
 @operator("If", scoped=True)
@@ -38,8 +37,7 @@ def loop(
     values, collected = list(carried), list[list[Any]]()
     step = 0
     while goes_on and step < most:
-        if scope.count_step() > _MOST_STEPS:
-            raise ValueError(f"runs more than {_MOST_STEPS} times")
+        scope.budget.step()
         held = torch.tensor(goes_on)
         after, *results = body.run((torch.tensor(step), held, *values), scope)
         goes_on = bool(number(after))
@@ -73,6 +71,7 @@ def scan(call: Call, scope: Any, *inputs: Tensor) -> tuple[Any, ...]:
     ]
     collected = list[list[Any]]()
     for slices in zip(*columns, strict=True):
+        scope.budget.step()
         results = body.run((*states, *slices), scope)
         states, new = results[: len(states)], results[len(states) :]
         collected = collected or [[] for _ in new]
@@ -105,6 +104,7 @@ def scan_batched(call: Call, scope: Any, lengths: Tensor | None, *inputs: Tensor
                    for x, way in zip(inputs[-count:], ways, strict=True)]  # fmt: skip
         collected = list[list[Any]]()
         for slices in zip(*[x.unbind(0) for x in scanned], strict=True):
+            scope.budget.step()
             results = body.run((*states, *slices), scope)
             states, new = results[: len(states)], results[len(states) :]
             collected = collected or [[] for _ in new]

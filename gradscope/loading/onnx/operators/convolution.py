@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from gradscope.loading.onnx.budget import check_shape
+from gradscope.loading.onnx.operators.shape import bounded
 from gradscope.loading.onnx.registry import Call, Slot, operator
 
 Tensor = torch.Tensor
@@ -40,7 +42,11 @@ def padded(x: Tensor, before: Sequence[int], after: Sequence[int], value: float 
     flat: list[int] = []
     for one, two in zip(reversed(list(before)), reversed(list(after)), strict=True):
         flat += [int(one), int(two)]
-    return functional.pad(x, flat, value=value) if any(flat) else x
+    if not any(flat):
+        return x
+    ends = zip(x.shape[x.dim() - len(before) :], before, after, strict=True)
+    bounded([max(int(n + b + a), 0) for n, b, a in ends])
+    return functional.pad(x, flat, value=value)
 
 
 def _fan_in(_: Call, shape: tuple[int, ...]) -> int | None:
@@ -57,6 +63,9 @@ def conv(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     strides = list(call.get("strides", (1,) * rank))
     dilations = list(call.get("dilations", (1,) * rank))
     group = call.get("group", 1)
+    sizes = zip(x.shape[2:], before, strides, dilations, w.shape[2:], strict=False)
+    made = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, s, d, k in sizes)
+    check_shape([x.shape[0], w.shape[0], *(max(n, 0) for n in made)], (x, w))
     return torch.convolution(x, w, b, strides, before, dilations, False, [0] * rank, group)
 
 
@@ -78,6 +87,7 @@ def conv_transpose(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) ->
         )
     ]
     before, after = _transposed_pads(call, x, full, strides, extra)
+    check_shape([x.shape[0], w.shape[1], *full], (x, w))
     group = call.get("group", 1)
     plain = before == after and all(p >= 0 for p in before)
     small = all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))

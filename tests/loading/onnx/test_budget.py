@@ -1,0 +1,87 @@
+"""What a run may take is refused before it is taken, and what honest models take is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gradscope.loading.onnx.budget import MOST_STEPS, Budget, check_result
+from gradscope.loading.onnx.graph import Node
+
+
+def _node(op: str, **attributes: object) -> Node:
+    return Node(op, "", 18, ("a", "b"), ("y",), attributes, "")
+
+
+def _of(*shape: int) -> torch.Tensor:
+    """So large in name only."""
+    return torch.zeros(1).expand(shape)
+
+
+HONEST = {
+    "scores of attention": ("MatMul", (_of(8, 16, 4096, 64), _of(8, 16, 64, 4096))),
+    "a large batch of images": ("Add", (_of(256, 64, 224, 224), _of(1, 64, 1, 1))),
+    "logits of many words": ("Gemm", (_of(4096, 768), _of(768, 50_000))),
+    "sizes that do not fit, which torch says": ("Add", (_of(2**15, 3), _of(2**15, 4))),
+    "an equation with an ellipsis": ("Einsum", (_of(2**15, 3), _of(3, 2**15))),
+}
+ABSURD = {
+    "two vectors": ("MatMul", (_of(10**6, 1), _of(1, 10**6))),
+    "a column and a row": ("Mul", (_of(10**5, 1), _of(10**5))),
+    "three of them": ("Where", (_of(2**11, 1, 1), _of(2**11, 1), _of(2**11))),
+    "more than a machine has": ("Add", (_of(2**40), _of(2**40))),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradscope.loading.onnx.budget._memory", lambda: 1 << 36)
+    op, inputs = HONEST[name]
+    check_result(_node(op), inputs)
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_absurd_results(name: str) -> None:
+    op, inputs = ABSURD[name]
+    with pytest.raises(ValueError, match="asks for a tensor of shape"):
+        check_result(_node(op), inputs)
+
+
+def test_results_larger_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = HONEST["a large batch of images"][1]
+    monkeypatch.setattr("gradscope.loading.onnx.budget._memory", lambda: 1 << 31)
+    with pytest.raises(ValueError, match=r"\(3 GiB\)"):
+        check_result(_node("Add"), inputs)
+
+
+def test_steps_of_loops() -> None:
+    budget = Budget()
+    for _ in range(MOST_STEPS):
+        budget.step()
+    with pytest.raises(ValueError, match=f"more than {MOST_STEPS} times"):
+        budget.step()
+
+
+def test_work_in_loops() -> None:
+    """Products count with their inner size: 2^42 multiplications."""
+    budget, a = Budget(), _of(2**14, 2**10)
+    for _ in range(2**8 - 1):
+        budget.spend(_node("MatMul"), [a, a], [_of(2**14, 2**10)])
+    budget.spend(_node("Relu"), [a], [a])
+    with pytest.raises(ValueError, match=r"4e\+12 operations in 0 steps"):
+        budget.spend(_node("MatMul"), [a, a], [_of(2**14, 2**10)])
+
+
+def test_what_loops_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what waits for the backward pass is kept."""
+    monkeypatch.setattr("gradscope.loading.onnx.budget._LARGE", 1 << 10)
+    monkeypatch.setattr("gradscope.loading.onnx.budget._memory", lambda: 1 << 14)
+    budget, x = Budget(), torch.ones(1 << 10, requires_grad=True)
+    free = x.detach() * 2
+    for _ in range(100):
+        budget.spend(_node("Mul"), [free, free], [free])
+    kept = x * 2
+    for _ in range(4):
+        budget.spend(_node("Mul"), [x, x], [kept, kept.reshape(2, -1)])
+    with pytest.raises(ValueError, match="for the backward pass"):
+        budget.spend(_node("Mul"), [x, x], [kept])
