@@ -112,6 +112,9 @@ def _checked(
         return refusal(path, f"{error.filename or path}: {error.strerror or error}", 2)
     except (SystemExit, GeneratorExit) as error:
         return refusal(path, f"the code that was run ended with {error!r}", 2)
+    except Exception as error:  # a bug of ours: which of the models shows it?
+        error.add_note(f"while checking {path}")
+        raise
     finally:
         gc.collect()  # modules hold themselves in cycles; the next model needs the memory
     return count_findings(path, inspection, wanted, known, command_for(settings))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
@@ -133,6 +134,7 @@ def accepted(baseline: Baseline, models: Sequence[ModelCheck], path: str) -> Bas
             key = key_of(model.path, path)
             findings = [*model.findings, *(k.finding for k in (*model.worse, *model.known))]
             gone = {f.fingerprint for f in model.fixed}
+            gone |= {i.finding.fingerprint for i in model.ignored}
             mine = {e.fingerprint: e for e in found.get(key, ()) if e.fingerprint not in gone}
             found[key] = tuple((mine | {f.fingerprint: entry_of(f) for f in findings}).values())
     return Baseline(found)
@@ -222,7 +224,7 @@ def _entry(given: object) -> Entry:
     value = given["value"]
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError("value is no number")
-    if value is not None and not abs(value) < math.inf:
+    if value is not None and not abs(value) <= sys.float_info.max:
         raise ValueError("value is not finite")
     texts = {name: given[name] for name in names[:-1]}
     return Entry(**texts, value=None if value is None else float(value))

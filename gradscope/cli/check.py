@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gradscope.checking import model_files, next_steps
 from gradscope.cli.baseline import BaselineFile, baseline_file
 from gradscope.cli.data_options import InputShape, LabelColumn
+from gradscope.cli.gate_options import (
+    BASELINE,
+    FAIL_ON,
+    FORMAT,
+    IGNORE,
+    MODELS,
+    OUTPUT,
+    PRUNE_BASELINE,
+    SELECT,
+    SHOW_SETTINGS,
+    STANDARDISE,
+    TOLERANCE,
+    WRITE_BASELINE,
+)
 from gradscope.cli.layers import (
     Layer,
     Layers,
     fail_on_of,
     place_of,
     settings_of,
-    shown,
     texts,
     tolerance_of,
 )
@@ -38,6 +49,7 @@ from gradscope.cli.probe_options import (
     VAL,
 )
 from gradscope.cli.reports import planned
+from gradscope.cli.shown_settings import shown
 from gradscope.cli.status import CLEAN
 from gradscope.commandline import check_command
 from gradscope.config import CheckSettings, Settings
@@ -47,31 +59,15 @@ from gradscope.settings_file import find_settings
 if TYPE_CHECKING:
     from gradscope.checking import CheckResult
 
-_GATE, _BASELINE, _REPORT = "Gate", "Baseline", "Report"
-
 
 def check(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="MODEL...",
-            help="Saved models, also as globs: 'models/*.pt'. Without any: those that the settings "
-            "file names.",
-        ),
-    ] = None,
+    models: Annotated[list[str] | None, MODELS] = None,
     data: Annotated[str | None, DATA] = None,
     val: Annotated[str | None, VAL] = None,
     samples: Annotated[str | None, SAMPLES] = None,
     batch_size: Annotated[int | None, BATCH_SIZE] = None,
     label_column: LabelColumn = None,
-    standardise: Annotated[
-        bool | None,
-        typer.Option(
-            "--standardise/--no-standardise",
-            help="Feed (x - mean) / sd, each column or channel by itself.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
+    standardise: Annotated[bool | None, STANDARDISE] = None,
     input_shape: InputShape = None,
     arch: Arch = None,
     arch_args: ArchArgs = None,
@@ -83,90 +79,17 @@ def check(
     mode: Annotated[Mode | None, MODE] = None,
     seed: Annotated[int | None, SEED] = None,
     device: Annotated[str | None, DEVICE] = None,
-    fail_on: Annotated[
-        FailOn | None,
-        typer.Option(
-            help="Exit with status 1 on findings of this severity or above (default: error); "
-            "undetermined: on errors, and if no verdict could be reached.",
-            rich_help_panel=_GATE,
-        ),
-    ] = None,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CODE",
-            help="Only these rules: a code, a prefix (GS2) or a name. Repeatable.",
-            rich_help_panel=_GATE,
-        ),
-    ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CODE",
-            help="Not these rules, in the same forms. Repeatable.",
-            rich_help_panel=_GATE,
-        ),
-    ] = None,
+    fail_on: Annotated[FailOn | None, FAIL_ON] = None,
+    select: Annotated[list[str] | None, SELECT] = None,
+    ignore: Annotated[list[str] | None, IGNORE] = None,
     limit: Annotated[list[str] | None, LIMIT] = None,
-    baseline: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Findings that are known: they pass unless they get worse.",
-            rich_help_panel=_BASELINE,
-        ),
-    ] = None,
-    write_baseline: Annotated[
-        bool,
-        typer.Option(
-            "--write-baseline",
-            help="Accept what is found now: write it to the baseline.",
-            rich_help_panel=_BASELINE,
-        ),
-    ] = False,
-    prune_baseline: Annotated[
-        bool,
-        typer.Option(
-            "--prune-baseline",
-            help="Take out of the baseline what is fixed, and hold the rest to its better numbers.",
-            rich_help_panel=_BASELINE,
-        ),
-    ] = False,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            metavar="SHARE",
-            help="By how much a known number may get worse, as a share of it or of its threshold, "
-            "whichever is larger (default: 0.1).",
-            rich_help_panel=_BASELINE,
-        ),
-    ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help="What is printed: terminal (default), concise or json. Repeatable.",
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FORMAT:PATH",
-            help="Write a report in a format to a file as well. Repeatable.",
-            rich_help_panel=_REPORT,
-        ),
-    ] = None,
-    show_settings: Annotated[
-        bool,
-        typer.Option(
-            "--show-settings",
-            help="Print the settings in force and where each comes from, and examine nothing.",
-            rich_help_panel=_REPORT,
-        ),
-    ] = False,
+    baseline: Annotated[str | None, BASELINE] = None,
+    write_baseline: Annotated[bool, WRITE_BASELINE] = False,
+    prune_baseline: Annotated[bool, PRUNE_BASELINE] = False,
+    tolerance: Annotated[float | None, TOLERANCE] = None,
+    formats: Annotated[list[str] | None, FORMAT] = None,
+    output: Annotated[list[str] | None, OUTPUT] = None,
+    show_settings: Annotated[bool, SHOW_SETTINGS] = False,
 ) -> int:
     """Examine saved models for CI: findings only, one summary, an exit status."""
     flags: dict[str, object] = {
@@ -184,8 +107,7 @@ def check(
     subjects = [settings_of(name, layers, tuple(limit or ())) for name in names]
     wanted = replace(_wanted(run, layers), accept=write_baseline)
     if show_settings:
-        emit("\n".join(shown(layers, names)), None)
-        return CLEAN
+        return _show(layers, names, limit or ())
     file = baseline_file(run, write_baseline, prune_baseline)
     read = [*(name for s in subjects for name in s.inputs()), file.read_from]
     reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
@@ -196,6 +118,16 @@ def check(
     result = replace(result, next=tuple(next_steps(result, again, baseline=known)))
     reports.write(result)
     return result.summary.exit_status
+
+
+def _show(layers: Layers, models: Sequence[str], limits: Sequence[str]) -> int:
+    """The settings, and nothing is examined."""
+    from gradscope.rules import check_limits, parse_limit
+
+    file = check_limits(layers.file.rules, layers.file_name or "rules")
+    flags = [parse_limit(text, "--limit") for text in limits]
+    emit("\n".join(shown(layers, models, file, flags)), None)
+    return CLEAN
 
 
 def _models(given: Sequence[str], layers: Layers, needed: bool) -> tuple[str, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradscope.checking.paths import local, matches
@@ -176,7 +175,7 @@ def _choice(layer: Layer, key: str, known: list[str]) -> str:
     value = str(layer[key].value)
     if value not in known:
         raise OptionError(
-            f"'{value}' is none", where=place_of(layer, key), hint=nearest(value, known)
+            f"there is no {key} '{value}'", where=place_of(layer, key), hint=nearest(value, known)
         )
     return value
 
@@ -185,36 +184,3 @@ def place_of(layer: Layer, key: str) -> str:
     """What to name when a value makes no sense: the flag, or the file and the key in it."""
     source = layer[key].source
     return f"--{key}" if source in (FLAG, DEFAULT) else f"{source}: {key}"
-
-
-def shown(layers: Layers, models: tuple[str, ...]) -> Iterator[str]:
-    """Lines of ``--show-settings``: TOML, each value with where it comes from."""
-    yield f"# settings file: {layers.file_name or 'none'}"
-    yield from _lines(layers.whole_run())
-    rules = dict(layers.file.rules)
-    if rules:
-        yield f"\n[rules]  # {layers.file_name}"
-        for code, table in rules.items():
-            for name, value in table.items() if isinstance(table, Mapping) else ():
-                yield f"{code}.{name} = {_toml(value)}"
-    for ignore in layers.file.ignores:
-        yield f"\n[[ignore]]  # {layers.file_name}"
-        for key in ("rule", "where", "model", "reason"):
-            if getattr(ignore, key) is not None:
-                yield f"{key} = {_toml(getattr(ignore, key))}"
-    for model in models:
-        yield f"\n[[model]]\npath = {_toml(model)}"
-        own = layers.of_model(model)
-        yield from _lines({k: v for k, v in own.items() if ", model " in v.source})
-
-
-def _lines(layer: Layer) -> Iterator[str]:
-    for key, found in layer.items():
-        shown = "" if found.value is not None else "# "
-        line = f"{shown}{key} = {_toml(found.value)}".replace("= null", "is not set")
-        yield f"{line.ljust(40)}  # {found.source}"
-
-
-def _toml(value: object) -> str:
-    """Strings, numbers, booleans and lists are written in TOML as in JSON."""
-    return json.dumps(value, ensure_ascii=False)

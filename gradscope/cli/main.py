@@ -111,7 +111,7 @@ def _help_hint(error: typer.TyperException) -> str:
 
 
 def _bug(error: Exception) -> int:
-    text = f"{type(error).__name__}: {error}"
+    text = "; ".join((f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())))
     advice = f" This is a bug in gradscope {__version__}: please report it with the traceback"
     return _refuse(f"internal error: {text}.", status.BUG, f"{advice} that {DEBUG}=1 shows.")
 

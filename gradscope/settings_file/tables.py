@@ -83,6 +83,7 @@ def _models(given: object, where: str, folder: str) -> tuple[ModelTable, ...]:
 
 def _ignores(given: object, where: str, folder: str) -> tuple[list[str], tuple[Ignore, ...]]:
     """Codes as of ``--ignore``, and tables with a reason."""
+    given = [given] if isinstance(given, str) else given
     codes = [g for g in given if isinstance(g, str)] if isinstance(given, list) else []
     tables = [g for g in given if not isinstance(g, str)] if isinstance(given, list) else given
     found = []
