@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from gradscope.checking import model_files, next_steps
+from gradscope.checking import local, model_files, next_steps
 from gradscope.cli.baseline import BaselineFile, baseline_file
 from gradscope.cli.data_options import InputShape, LabelColumn
 from gradscope.cli.gate_options import (
@@ -113,11 +113,19 @@ def check(
     reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
     file.check_target(read)
     result = file.renew(_run(subjects, wanted, file))
-    again = check_command(models or (), {**flags, "limit": limit, "format": None, "output": None})
+    again = _again(models or (), {**flags, "limit": limit})
     known = not write_baseline and file.path is not None
     result = replace(result, next=tuple(next_steps(result, again, baseline=known)))
     reports.write(result)
     return result.summary.exit_status
+
+
+def _again(models: Sequence[str], flags: Mapping[str, object]) -> str:
+    """The command that repeats the check, without what it writes."""
+    paths = {key: local(str(flags[key])) for key in ("data", "val", "baseline") if flags[key]}
+    return check_command(
+        [local(m) for m in models], {**flags, **paths, "format": None, "output": None}
+    )
 
 
 def _show(layers: Layers, models: Sequence[str], limits: Sequence[str]) -> int:
