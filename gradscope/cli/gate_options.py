@@ -15,7 +15,7 @@ FAIL_ON = typer.Option(
 )
 SELECT = typer.Option(
     metavar="CODE",
-    help="Only these rules: a code, a prefix (GS2) or a name. Repeatable.",
+    help="Only these rules: a code, a prefix (GS2) or a name, also with commas. Repeatable.",
     rich_help_panel=_GATE,
 )
 IGNORE = typer.Option(

@@ -25,7 +25,7 @@ def selected(
     """Codes of the rules that are looked at; None: all.
 
     Args:
-        select: codes, prefixes or names as of ``--select``; none: all.
+        select: codes, prefixes or names as of ``--select``, also with commas between; none: all.
         ignore: those taken off again, as of ``--ignore``.
         where: what to name in the message, for each of the two.
 
@@ -39,4 +39,5 @@ def selected(
 
 
 def _union(keys: Iterable[str], where: str) -> frozenset[str]:
-    return frozenset().union(*(codes_of(key, where) for key in keys))
+    every = (part for key in keys for part in key.split(","))
+    return frozenset().union(*(codes_of(part, where) for part in every))

@@ -101,6 +101,7 @@ def test_real_models_are_judged_and_summed_up(monkeypatch: pytest.MonkeyPatch, c
         ([*models("deep"), "--select", "GS2"], 0),
         ([*models("deep"), "--select", "GS2", "--select", "vanishing-gradient"], 1),
         ([*models("large"), "--ignore", "GS2", "--ignore", "GS301"], 0),
+        ([*models("large"), "--ignore", "gs201, GS202"], 0),
         (["check", "models/[hd]*.pt"], 1),
     ],
 )
