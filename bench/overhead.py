@@ -35,7 +35,8 @@ from gradscope.probe import assemble
 from gradscope.probe.calibrate import Axes, calibrate
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.subject import Subject
-from gradscope.probe.sweep import Sums, Sweep
+from gradscope.probe.sums import Sums
+from gradscope.probe.sweep import Sweep
 from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Silent
 from gradscope.snapshot import Snapshot

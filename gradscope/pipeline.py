@@ -19,6 +19,7 @@ from gradscope.files import check_target, replace_atomic, write_atomic
 from gradscope.findings import Skipped
 from gradscope.model import Given
 from gradscope.progress import Progress, Silent
+from gradscope.ranks import ALONE, LostError, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,10 @@ same held-out samples is taken, so two would be reached by chance too often."""
 
 
 def inspect(
-    settings: Settings, progress: Progress | None = None, given: Given | None = None
+    settings: Settings,
+    progress: Progress | None = None,
+    given: Given | None = None,
+    ranks: Ranks = ALONE,
 ) -> Inspection:
     """Examine one model.
 
@@ -47,16 +51,24 @@ def inspect(
         settings: what the user chose.
         progress: told about long work; nobody by default.
         given: a model or data in memory; what is not there is read from files.
+        ranks: the processes that share the sample; each of them gets the whole result.
 
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
+    with ranks.together():
+        return _inspected(settings, progress or Silent(), given or Given(), ranks)
+
+
+def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Ranks) -> Inspection:
     check_outputs(settings)
     _limits(settings)
     from gradscope.loading import hold_model, load_model
 
+    settings = replace(
+        settings, probe=replace(settings.probe, device=ranks.device(settings.probe.device))
+    )
     _check_device(settings.probe.device)
-    progress, given = progress or Silent(), given or Given()
     with _memory(), _plain():
         progress.start("loading", None)
         if given.model is not None:
@@ -65,7 +77,7 @@ def inspect(
             model = load_model(settings.model, settings.load)
         sample, validation = _samples(model, settings, given)
         progress.finish()
-        return _examined(model, sample, validation, settings, progress)
+        return _examined(model, sample, validation, settings, progress, ranks)
 
 
 def check(
@@ -73,6 +85,7 @@ def check(
     wanted: CheckSettings,
     known: Mapping[str, Iterable[Entry]] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> CheckResult:
     """Examine saved models one after another, and say what counts of what was found.
 
@@ -81,6 +94,7 @@ def check(
         wanted: what is selected and ignored, and what fails.
         known: findings of a baseline, by ``Settings.model``.
         progress: told about long work; nobody by default.
+        ranks: the processes that share each sample.
 
     Raises:
         OptionError: a setting that no model could be served with. A model that cannot be served is
@@ -92,20 +106,26 @@ def check(
         _check_device(settings.probe.device)
         _limits(settings)
     before = known or {}
-    models = tuple(_checked(s, wanted, before.get(s.model, ()), progress) for s in subjects)
+    models = tuple(_checked(s, wanted, before.get(s.model, ()), progress, ranks) for s in subjects)
     notes = tuple(unused(wanted, models))
     return CheckResult(models, summarise(models), wanted.fail_on, notes, rules=_rules())
 
 
 def _checked(
-    settings: Settings, wanted: CheckSettings, known: Iterable[Entry], progress: Progress | None
+    settings: Settings,
+    wanted: CheckSettings,
+    known: Iterable[Entry],
+    progress: Progress | None,
+    ranks: Ranks,
 ) -> ModelCheck:
     """One model; nothing of it is kept but what was found."""
     from gradscope.checking import count_findings, refusal
 
     path = settings.model
     try:
-        inspection = inspect(settings, progress)
+        inspection = inspect(settings, progress, ranks=ranks)
+    except LostError:
+        raise  # there is nobody left to examine the next one with
     except GradscopeError as error:
         return refusal(path, str(error), error.exit_status)
     except OSError as error:
@@ -136,6 +156,7 @@ def _examined(
     validation: Sample | None,
     settings: Settings,
     progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> Inspection:
     from gradscope.diagnosis import Inspection, diagnose
     from gradscope.probe import measure
@@ -143,7 +164,7 @@ def _examined(
 
     seed, size = settings.data.seed, model.batch or settings.data.batch_size
     parity = model.verify(sample) if model.verify is not None and sample is not None else None
-    measurements = measure(model, sample, validation, settings.probe, seed, size, progress)
+    measurements = measure(model, sample, validation, settings.probe, seed, size, progress, ranks)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))
     limits = _limits(settings)
     plain = replace(settings, probe=replace(settings.probe, trial=0))

@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "cutting": set(),
     "fusion": set(),
     "files": {"errors"},
+    "ranks": {"errors"},
+    "group": {"errors", "ranks"},
     "usercode": {"errors"},
     "attribution": DATA,
     "typical": DATA | {"attribution"},
@@ -40,7 +42,7 @@ MAY_IMPORT = {
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
     "checking": DATA | {"diagnosis"},
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
-    "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
+    "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode", "ranks"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA | {"model", "snapshot", "files", "probe", "diagnosis", "treatment"},
     "rules": DATA | {"attribution", "places", "typical"},
@@ -49,7 +51,7 @@ MAY_IMPORT = {
     | {"checking"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
-    | {"commandline", "checking"},
+    | {"commandline", "checking", "ranks"},
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
     "pytest_plugin": {"testing"},
     "api": DATA | {"pipeline", "report", "diagnosis", "settings_file", "model"},
@@ -64,6 +66,8 @@ MAY_IMPORT = {
         "treatment",
         "settings_file",
         "rules",
+        "ranks",
+        "group",
     },
 }
 
@@ -71,6 +75,7 @@ MAY_IMPORT = {
 TENSORS = {"torch", "safetensors", "numpy"}
 TORCH = {
     "api", "loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion", "cutting",
+    "ranks", "group",
 }  # fmt: skip
 RESTRICTED = {
     **dict.fromkeys(TENSORS, TORCH),

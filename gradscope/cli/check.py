@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from gradscope.checking import local, model_files, next_steps
 from gradscope.cli.baseline import BaselineFile, baseline_file
 from gradscope.cli.data_options import InputShape, LabelColumn
@@ -24,6 +26,7 @@ from gradscope.cli.gate_options import (
     TOLERANCE,
     WRITE_BASELINE,
 )
+from gradscope.cli.launch import ranks_of
 from gradscope.cli.layers import (
     Layer,
     Layers,
@@ -54,6 +57,7 @@ from gradscope.cli.status import CLEAN
 from gradscope.commandline import check_command
 from gradscope.config import CheckSettings, Settings
 from gradscope.errors import OptionError
+from gradscope.ranks import Ranks
 from gradscope.settings_file import find_settings
 
 if TYPE_CHECKING:
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 
 
 def check(
+    context: typer.Context,
     models: Annotated[list[str] | None, MODELS] = None,
     data: Annotated[str | None, DATA] = None,
     val: Annotated[str | None, VAL] = None,
@@ -112,7 +117,11 @@ def check(
     read = [*(name for s in subjects for name in s.inputs()), file.read_from]
     reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
     file.check_target(read)
-    result = file.renew(_run(subjects, wanted, file))
+    ranks = ranks_of(context)
+    found = _run(subjects, wanted, file, ranks)
+    if ranks.rank:
+        return CLEAN  # the first process reports, and writes
+    result = file.renew(found)
     again = _again(models or (), {**flags, "limit": limit})
     known = not write_baseline and file.path is not None
     result = replace(result, next=tuple(next_steps(result, again, baseline=known)))
@@ -163,7 +172,9 @@ def _wanted(run: Layer, layers: Layers) -> CheckSettings:
     )  # fmt: skip
 
 
-def _run(subjects: list[Settings], wanted: CheckSettings, file: BaselineFile) -> CheckResult:
+def _run(
+    subjects: list[Settings], wanted: CheckSettings, file: BaselineFile, ranks: Ranks
+) -> CheckResult:
     # Here and not above: these import torch, and --help should not wait for it.
     with quiet():
         from rich.console import Console
@@ -174,4 +185,4 @@ def _run(subjects: list[Settings], wanted: CheckSettings, file: BaselineFile) ->
         gc.freeze()
         with TerminalProgress(Console(stderr=True)) as progress:
             known = {s.model: file.entries(s.model) for s in subjects}
-            return pipeline.check(subjects, wanted, known, progress)
+            return pipeline.check(subjects, wanted, known, progress, ranks)

@@ -13,6 +13,7 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
+from gradscope.cli.launch import ranks_of
 from gradscope.cli.model_options import (
     Allow,
     Arch,
@@ -43,16 +44,18 @@ from gradscope.cli.probe_options import (
     SEED,
     VAL,
 )
-from gradscope.cli.status import exit_status
+from gradscope.cli.status import CLEAN, exit_status
 from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.files import check_target
+from gradscope.ranks import Ranks
 from gradscope.settings_file import find_settings
 
 _PROBE, _REPORT = "Measuring", "Report"
 
 
 def inspect(
+    context: typer.Context,
     model: Model,
     data: Annotated[str | None, DATA] = None,
     val: Annotated[str | None, VAL] = None,
@@ -170,11 +173,16 @@ def inspect(
     check_data_options(data, label_column, standardise)
     if out is not None:
         check_target(out, inputs=(*settings.inputs(), save_gradients), option="--out")
-    return _run(settings, format_, out, all_layers, fail_on)
+    return _run(settings, format_, out, all_layers, fail_on, ranks_of(context))
 
 
 def _run(
-    settings: Settings, format_: Format, out: str | None, all_layers: bool, fail_on: FailOn
+    settings: Settings,
+    format_: Format,
+    out: str | None,
+    all_layers: bool,
+    fail_on: FailOn,
+    ranks: Ranks,
 ) -> int:
     """Inspect, write the report, and say how it went."""
     # Here and not above: these import torch, and --help should not wait for it.
@@ -186,7 +194,9 @@ def _run(
 
         gc.freeze()  # collections need not look through torch's own objects again and again
         with TerminalProgress(Console(stderr=True)) as progress:
-            inspection = pipeline.inspect(settings, progress)
+            inspection = pipeline.inspect(settings, progress, None, ranks)
+    if ranks.rank:
+        return CLEAN  # the first process reports
     page = canvas(out)
     text = report.render(
         format_.value,

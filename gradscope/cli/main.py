@@ -17,9 +17,11 @@ from gradscope.cli import status
 from gradscope.cli.check import check
 from gradscope.cli.fix import fix
 from gradscope.cli.inspect import inspect
+from gradscope.cli.launch import serve_as
 from gradscope.cli.output import DEBUG
 from gradscope.cli.rule import rule
 from gradscope.errors import GradscopeError
+from gradscope.ranks import ALONE, Ranks, place_of
 
 app = typer.Typer(
     name="gradscope",
@@ -65,7 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status. Every refusal is one line on stderr.
     """
     try:
-        result = app(args=arguments, prog_name="gradscope", standalone_mode=False)
+        place = place_of()
+    except GradscopeError as error:
+        return _refuse(str(error), error.exit_status)
+    if place is None:
+        return _serve(arguments, ALONE)
+    return serve_as(place, lambda ranks: _serve(arguments, ranks), _refuse)
+
+
+def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
+    try:
+        result = app(args=arguments, prog_name="gradscope", standalone_mode=False, obj=ranks)
     except GradscopeError as error:
         return _refuse(str(error), error.exit_status)
     except typer.TyperException as error:

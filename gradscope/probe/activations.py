@@ -54,6 +54,14 @@ class Kind:
     centre: Callable[[tuple[float, ...]], float] | None = None
     incidental: bool = False
 
+    def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
+        """Its name alone goes from process to process."""
+        return _named, (self.name,)
+
+
+def _named(name: str) -> Kind:
+    return next(k for kinds in (*NODES.values(), (SOFTSIGN,)) for k in kinds if k.name == name)
+
 
 def _sech2(x: torch.Tensor) -> torch.Tensor:
     return torch.cosh(x).square_().reciprocal_()

@@ -32,7 +32,7 @@ from gradscope.probe.magnitudes import shrink
 from gradscope.probe.reparam import owner_of
 from gradscope.probe.stats import ForwardStats
 from gradscope.probe.subject import Names
-from gradscope.probe.sweep import SiteSums, Sums
+from gradscope.probe.sums import SiteSums, Sums
 from gradscope.probe.weights import init_ratio, weight_stats
 
 UNIT_SATURATED_ABOVE = 0.95

@@ -7,18 +7,18 @@ every tensor; full support exposes coupling between samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from gradscope.cutting import cut
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
 from gradscope.probe.heads import HeadRoot
 from gradscope.probe.inputs import tensors_of
 from gradscope.probe.layout import BatchLayout, from_support, guess
+from gradscope.probe.shards import part
 from gradscope.probe.subject import Subject, models_code
 from gradscope.probe.tap import Plan
 
@@ -76,7 +76,7 @@ def calibrate(
         samples: in all batches.
         whole: all of ``batch``, since the model takes no other number of samples.
     """
-    small = batch if whole else _first(batch, min(_SAMPLES, batch.size))
+    small = batch if whole else part(batch, 0, min(_SAMPLES, batch.size))
     n = small.size
     run = run_forward(subject, small, lambda *_: Plan(None), measure=False)
     sites: dict[int, BatchLayout | None] = {}
@@ -102,15 +102,6 @@ def calibrate(
 def shapes_of(batch: Batch) -> tuple[tuple[int, ...], ...]:
     """Shapes of one sample's inputs."""
     return tuple(tuple(t.shape[1:]) for t in tensors_of(batch))
-
-
-def _first(batch: Batch, count: int) -> Batch:
-    """The first samples of a batch."""
-    if count == batch.size:
-        return batch
-    tree = (batch.args, dict(batch.kwargs), batch.labels)
-    args, kwargs, labels = cut(tree, batch.size, 0, count)
-    return replace(batch, args=args, kwargs=kwargs, labels=labels, size=count)
 
 
 def _test_head(

@@ -22,7 +22,8 @@ from gradscope.probe.fused_gates import CALLS, NotFusedError, run
 from gradscope.probe.inputs import add_batch
 from gradscope.probe.state import visible_operations
 from gradscope.probe.subject import Subject
-from gradscope.probe.sweep import Sums, add_forward
+from gradscope.probe.sums import Sums
+from gradscope.probe.sweep import add_forward
 from gradscope.probe.tap import ActivationTap, Record
 from gradscope.progress import Progress
 

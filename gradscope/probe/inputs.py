@@ -40,8 +40,7 @@ class InputSums:
 
     def add(self, tensor: torch.Tensor, axis: int) -> None:
         """One batch, features on ``axis``."""
-        wide = tensor.detach()
-        wide = wide if wide.dtype is torch.float64 else wide.float()
+        wide = tensor.detach().double()  # features of equal scale stay in order, however many share
         rows = wide.movedim(axis, -1).reshape(-1, wide.shape[axis])
         bad = ~torch.isfinite(rows)
         if bool(bad.any()):
@@ -49,8 +48,8 @@ class InputSums:
             self.broken.update(bad.any(dim=0).nonzero().flatten().tolist())
             rows = rows.masked_fill(bad, 0.0)
         self.count += rows.numel()
-        self.total += float(rows.sum(dtype=torch.float64))
-        self.square += float(torch.linalg.vector_norm(rows.double()) ** 2)
+        self.total += float(rows.sum())
+        self.square += float(torch.linalg.vector_norm(rows) ** 2)
         self._add_moments(rows)
 
     def _add_moments(self, rows: torch.Tensor) -> None:
@@ -59,6 +58,21 @@ class InputSums:
         self.features = max(self.features, width)
         if self.moments is not None:
             self.moments = self.moments.merge(Moments.of(rows)) if same and len(rows) else None
+
+    def merge(self, other: InputSums) -> InputSums:
+        """Both together."""
+        widths = {w for w in (self.features, other.features) if w}
+        one, two = self.moments, other.moments
+        known = one is not None and two is not None and len(widths) <= 1
+        return InputSums(
+            one.merge(two) if known and one is not None and two is not None else None,
+            self.broken | other.broken,
+            max(self.features, other.features),
+            self.count + other.count,
+            self.nonfinite + other.nonfinite,
+            self.total + other.total,
+            self.square + other.square,
+        )
 
     def compute(self, name: str) -> InputStats | None:
         """None if it holds nothing that is finite."""
@@ -86,7 +100,7 @@ class InputSums:
         usable = torch.ones_like(rms, dtype=torch.bool)
         usable[sorted(self.broken)] = False
         typical = float(rms[usable].median()) if bool(usable.any()) else None
-        order = torch.where(usable, rms, torch.inf).argsort(descending=True, stable=True)
+        order = torch.where(usable, rms, torch.inf).float().argsort(descending=True, stable=True)
         found = []
         for i in order[:_SHOWN].tolist():
             known = bool(usable[i])

@@ -32,11 +32,14 @@ from gradscope.probe.ready import check_ready
 from gradscope.probe.reparam import made_weights, pair_names
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
+from gradscope.probe.shards import Shares
 from gradscope.probe.state import require_gradients, set_mode, untouched
 from gradscope.probe.subject import Names, Subject
-from gradscope.probe.sweep import Sums, Sweep
+from gradscope.probe.sums import Sums
+from gradscope.probe.sweep import Sweep
 from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Progress
+from gradscope.ranks import ALONE, Ranks
 
 
 def measure(
@@ -47,6 +50,7 @@ def measure(
     seed: int,
     batch_size: int,
     progress: Progress,
+    ranks: Ranks = ALONE,
 ) -> Measurements:
     """Everything that can be measured of a model.
 
@@ -58,6 +62,7 @@ def measure(
         seed: of the cotangents.
         batch_size: for the report.
         progress: told about the sweeps.
+        ranks: the processes that share the sample; every one of them gets the whole result.
 
     Raises:
         ProbeError: the model was loaded, but nothing could be measured.
@@ -74,16 +79,18 @@ def measure(
         trainable = {name: t.requires_grad for name, t in names.tensors.items()}
         fresh, skipped = set_mode(module, settings.mode, sample.samples)
         skipped += require_gradients(module)
-        probed = _Probed(subject, settings, seed)
+        probed = _Probed(subject, settings, seed, ranks)
         probed.run(sample, progress, whole=model.batch is not None)
-        scorer = Scorer(subject, settings.loss, probed.squash())
+        scorer = Scorer(subject, settings.loss, probed.squash(), probed.shares)
         labelled = sample.labels and settings.gradients
         losses = probed.loss_gradients(sample, scorer, progress) if labelled else None
         skill = _skill(scorer, sample, validation, progress)
         own = None
         if skill is not None and skill.held_out and scorer.seen(sample):
             own = scorer.skill(sample, held_out=False, progress=progress)
-        probed.save(settings.save_gradients, losses is not None)
+        forward_passes, backward_passes = scorer.passes()
+        if ranks.rank == 0:
+            probed.save(settings.save_gradients, losses is not None)
         made = made_weights(module)
     sums = probed.sums
     owners = dict(module.named_modules())
@@ -112,8 +119,8 @@ def measure(
             device=str(device),
             dtype=_dtypes(names),
             torch=torch.__version__,
-            forward_passes=sums.forward_passes + scorer.forward_passes,
-            backward_passes=sums.backward_passes + scorer.backward_passes,
+            forward_passes=sums.forward_passes + forward_passes,
+            backward_passes=sums.backward_passes + backward_passes,
             batch_statistics=tuple(fresh),
         ),
         heads=heads,
@@ -140,6 +147,7 @@ class _Probed:
     subject: Subject
     settings: ProbeSettings
     seed: int
+    ranks: Ranks = ALONE
     sums: Sums = field(default_factory=Sums)
     statistics: dict[str, GradientStats] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
@@ -151,7 +159,9 @@ class _Probed:
         first = next(iter(sample.batches()), None)
         if first is None:
             raise ProbeError("the sample has no batch", where=sample.path)
+        self.samples_at_once = first.size
         self.axes, self.first = calibrate(self.subject, first, sample.samples, whole=whole)
+        self.shares = Shares(self.ranks, whole or self.axes.coupled is not None)
         self._check(self.first)
         if not self.settings.gradients:
             self._forward(sample, progress)
@@ -178,8 +188,9 @@ class _Probed:
     def _forward(self, sample: Sample, progress: Progress) -> None:
         """Activations only."""
         progress.start("probing", sample.samples)
-        found = forward_sums(self.subject, self.axes, self.first, sample, progress)
-        self.sums, in_steps = found
+        share = self.shares.of(sample)
+        mine, in_steps = forward_sums(self.subject, self.axes, self.first, share, progress)
+        self.sums = self.ranks.merged(mine, Sums.merge)
         self.skipped += [Skipped("all gradients", "--no-gradients asks for none"), *in_steps]
         progress.finish()
 
@@ -198,6 +209,7 @@ class _Probed:
     def _forget(self, reason: str) -> None:
         """Before it all is measured anew, samples together."""
         self.axes = replace(self.axes, coupled=reason)
+        self.shares = replace(self.shares, whole=True)
         self.sums, self.means = Sums(), {}
         for tensor in self.subject.names.tensors.values():
             tensor.grad = None
@@ -219,8 +231,24 @@ class _Probed:
 
     def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
         sweep = Sweep(self.subject, self.axes, draws=draws, seed=self.seed)
-        before, self.sums = self.sums, sweep.over(sample, progress)
+        mine, scattered = Sums(), False
+        try:
+            mine = sweep.over(self.shares.of(sample), progress)
+        except ScatteredError:
+            scattered = True
+        if self.ranks.any(scattered):
+            raise ScatteredError
+        before, self.sums = self.sums, self.ranks.merged(mine, Sums.merge)
+        self.sums.shapes = [self._whole_shape(i, s) for i, s in enumerate(self.sums.shapes)]
+        self.shares.add_gradients(self.subject.names.tensors.values())
         self._merge(before)
+
+    def _whole_shape(self, head: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Of an output on the whole first batch, where this process or another ran a part of it."""
+        part, axis = self.sums.first, self.axes.heads[head].axis
+        if part == self.samples_at_once or self.axes.coupled or axis >= len(shape):
+            return shape
+        return (*shape[:axis], shape[axis] // part * self.samples_at_once, *shape[axis + 1 :])
 
     def _merge(self, before: Sums) -> None:
         """With one sweep a draw, passes add up; the ledger joins the draws."""

@@ -21,8 +21,11 @@ from gradscope.probe.losses import (
     score,
     skill,
 )
+from gradscope.probe.shards import EVERYTHING, Shares, part
 from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
+
+_FEW = 2  # samples that show what an output is like
 
 
 class Scorer:
@@ -32,10 +35,17 @@ class Scorer:
         subject: the model; the loss is taken at the first of its outputs.
         name: ``--loss``.
         entered_before: the squashing at the end of the model, if any.
+        shares: which samples this process runs.
     """
 
-    def __init__(self, subject: Subject, name: str, entered_before: str | None) -> None:
-        self._subject, self._name = subject, name
+    def __init__(
+        self,
+        subject: Subject,
+        name: str,
+        entered_before: str | None,
+        shares: Shares = EVERYTHING,
+    ) -> None:
+        self._subject, self._name, self._shares = subject, name, shares
         self._squash = entered_before
         self._loss: Loss | None = None
         self._seen: dict[int, Score] = {}
@@ -44,7 +54,8 @@ class Scorer:
     def accumulate(self, sample: Sample, progress: Progress) -> None:
         """Adds the gradient of the mean loss over the whole sample to the parameters' ``.grad``."""
         whole = Score()
-        for batch in sample.batches():
+        self._decide_alike(sample)
+        for batch in self._shares.of(sample).batches():
             with torch.enable_grad():
                 output, labels = self._run(batch)
                 loss = self._decided(output, labels)
@@ -56,19 +67,22 @@ class Scorer:
                     self.backward_passes += 1
             whole = whole.merge(score(loss, output.detach(), labels, self._squash))
             progress.advance(batch.size)
-        self._seen[id(sample)] = whole
+        self._seen[id(sample)] = self._shares.ranks.merged(whole, Score.merge)
+        self._shares.add_gradients(self._subject.names.tensors.values())
 
     def skill(self, sample: Sample, *, held_out: bool, progress: Progress) -> Skill:
         """How much better than guessing the model is on a labelled sample."""
         whole = self._seen.get(id(sample))
         if whole is None:
             whole = Score()
+            self._decide_alike(sample)
             with torch.no_grad():
-                for batch in sample.batches():
+                for batch in self._shares.of(sample).batches():
                     output, labels = self._run(batch)
                     loss = self._decided(output, labels)
                     whole = whole.merge(score(loss, output, labels, self._squash))
                     progress.advance(batch.size)
+            whole = self._shares.ranks.merged(whole, Score.merge)
         decided = self._loss
         if decided is None or not whole.losses:
             raise DataError("no labelled sample could be run", where=sample.path)
@@ -85,6 +99,30 @@ class Scorer:
     def seen(self, sample: Sample) -> bool:
         """Whether the sample has been scored already, for its gradient."""
         return id(sample) in self._seen
+
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes of all processes."""
+        mine = (self.forward_passes, self.backward_passes)
+        return self._shares.ranks.merged(mine, lambda a, b: (a[0] + b[0], a[1] + b[1]))
+
+    def _decide_alike(self, sample: Sample) -> None:
+        """Every process decides as a single one does: by the whole first batch's labels.
+
+        What the output is like, a few of its samples tell.
+        """
+        if self._shares.ranks.size == 1 or self._loss is not None:
+            return
+        first = next(iter(sample.batches()))
+        few = first if self._shares.whole else part(first, 0, min(_FEW, first.size))
+        with torch.no_grad():
+            output, labels = self._run(few)
+        self.forward_passes -= 1  # it is run again with the others
+        if few.size < first.size and first.labels is not None:
+            times = (-(-first.size // few.size), *[1] * (output.dim() - 1))
+            rows = output.shape[0] * first.size // few.size if output.dim() else 0
+            output = output.repeat(times)[:rows] if output.dim() else output
+            labels = first.labels.to(labels.device)
+        self._decided(output, labels)
 
     def _decided(self, output: torch.Tensor, labels: torch.Tensor) -> Loss:
         if self._loss is None:

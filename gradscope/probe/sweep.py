@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,87 +15,16 @@ from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
 from gradscope.probe.forward import ForwardPass, run_forward
 from gradscope.probe.graph import SHAPE_OPS
-from gradscope.probe.inputs import InputSums, add_batch
+from gradscope.probe.inputs import add_batch
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.places import check_places
 from gradscope.probe.sites import SiteInfo
 from gradscope.probe.spine import Spine, find_spine
-from gradscope.probe.stats import ForwardStats, PerSample, hosted
+from gradscope.probe.stats import ForwardStats, PerSample
 from gradscope.probe.subject import Subject, models_code
+from gradscope.probe.sums import SiteSums, Sums
 from gradscope.progress import Progress
-
-
-@dataclass
-class SiteSums:
-    """What was seen of one site over all batches.
-
-    Attributes:
-        info: the site as found in the first batch.
-        forward: over all calls.
-        calls: per call, forward statistics.
-        energy: per call, sums over samples and draws: |dL/dz|^2 and how many.
-        count: samples times draws.
-        squares: per sample and draw, |dL/dz|^2 over all calls; empty where samples are coupled.
-        loops: later calls depend on earlier ones.
-    """
-
-    info: SiteInfo
-    forward: ForwardStats = field(default_factory=ForwardStats)
-    calls: list[ForwardStats] = field(default_factory=list)
-    energy: list[float] = field(default_factory=list)
-    reached: bool = False
-    count: int = 0
-    squares: PerSample = field(default_factory=PerSample)
-    loops: bool = False
-
-
-@dataclass
-class Sums:
-    """What a sweep leaves behind.
-
-    Attributes:
-        sites: by id, in execution order.
-        traces: per head.
-        lost: names of activations that no gradient comes through, with how often.
-        shapes: per head, of the first batch's output.
-        samples, batches: seen.
-        inputs: what entered, by position.
-        forward_passes, backward_passes: run.
-    """
-
-    sites: dict[str, SiteSums] = field(default_factory=dict)
-    traces: list[Trace] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    samples: int = 0
-    inputs: dict[int, InputSums] = field(default_factory=dict)
-    batches: int = 0
-    forward_passes: int = 0
-    backward_passes: int = 0
-
-    def settle(self) -> None:
-        """All batches are over: brings the statistics to the CPU."""
-        mine = list(self.sites.values())
-        every = iter(hosted([f for site in mine for f in (site.forward, *site.calls)]))
-        for site in mine:
-            site.forward = next(every)
-            site.calls = [next(every) for _ in site.calls]
-
-    def joined(self, other: Sums) -> Sums:
-        """These draws and other draws over the same samples; forward statistics are the same."""
-        for name, site in self.sites.items():
-            twin = other.sites.get(name)
-            if twin is not None:
-                pairs = zip(site.energy, twin.energy, strict=False)
-                site.energy = [a + b for a, b in pairs]
-                site.count += twin.count
-                site.squares = site.squares.joined(twin.squares)
-        pairs_of = zip(self.traces, other.traces, strict=False)
-        self.traces = [a.joined(b) for a, b in pairs_of]
-        self.forward_passes += other.forward_passes
-        self.backward_passes += other.backward_passes
-        return self
 
 
 class Sweep:
@@ -148,6 +77,7 @@ class Sweep:
             check_places(run, self._axes, batch)
         sums = self.sums
         sums.shapes = sums.shapes or [tuple(head.shape) for head in run.heads]
+        sums.first = sums.first or batch.size
         sums.samples += batch.size
         sums.batches += 1
         sums.forward_passes += 1
