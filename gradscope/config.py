@@ -64,7 +64,7 @@ class ProbeSettings:
         device: where to run.
         save_gradients: file for the mean |g| of every element.
         outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
-        trial: steps of a trial on copies, untreated and repaired; 0: none.
+        trial: least steps of a trial on copies, untreated and repaired; 0: none.
         gradients: False looks at activations and weights only.
     """
 

@@ -26,6 +26,9 @@ FAR = 0.5
 WORKS = 0.5
 """Share of what is above chance from which an untreated copy needs no comparison."""
 
+FLAT = 0.02
+"""Gain over the last part of the steps up to which a copy is called flat."""
+
 LATE = 0.6
 """Share of the steps after which a copy that still gains :data:`CLEAR` is climbing."""
 
@@ -61,10 +64,25 @@ def outcome(trial: Trial) -> Outcome:
 
 def is_climbing(trial: Trial, arm: Arm) -> bool:
     """Whether a copy was still gaining when the trial ended."""
-    late = [i for i, step in enumerate(arm.steps) if step >= LATE * trial.steps]
+    return _climb(arm, trial.chance or 0.0) > CLEAR
+
+
+def is_flat(arm: Arm, chance: float) -> bool:
+    """Whether a copy gains no more."""
+    return _climb(arm, chance) <= FLAT
+
+
+def has_learned(arm: Arm, chance: float) -> bool:
+    """Whether a copy is above chance."""
+    return max((_share(s, chance) for s in arm.score), default=0.0) > LEARNS
+
+
+def _climb(arm: Arm, chance: float) -> float:
+    """What the last part of its steps has gained."""
+    late = [i for i, step in enumerate(arm.steps) if step >= LATE * arm.steps[-1]]
     if not late or arm.score[late[0]] is None or arm.last is None:
-        return False
-    return _above_chance(trial, arm.last) - _above_chance(trial, arm.score[late[0]]) > CLEAR
+        return 0.0
+    return _share(arm.last, chance) - _share(arm.score[late[0]], chance)
 
 
 def best(trial: Trial) -> float:
@@ -74,5 +92,8 @@ def best(trial: Trial) -> float:
 
 
 def _above_chance(trial: Trial, score: float | None) -> float:
-    chance = trial.chance or 0.0
+    return _share(score, trial.chance or 0.0)
+
+
+def _share(score: float | None, chance: float) -> float:
     return 0.0 if score is None else (score - chance) / max(1 - chance, 1e-3)

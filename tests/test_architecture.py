@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode", "ranks"},
     "treatment": DATA | {"diagnosis"},
-    "repair": DATA | {"model", "snapshot", "files", "probe", "diagnosis", "treatment"},
+    "repair": DATA
+    | {"model", "snapshot", "files", "probe", "diagnosis", "counterfactual", "treatment"},
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}

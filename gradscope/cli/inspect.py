@@ -95,7 +95,8 @@ def inspect(
             min=0,
             metavar="STEPS",
             help="Decide by experiment: train a copy as it is and a repaired one for so many "
-            "steps and compare them on held-out data. Needs labels; --samples all helps.",
+            "steps, and up to four times as many while they gain, and compare them on held-out "
+            "data. Needs labels; --samples all helps.",
             rich_help_panel=_PROBE,
         ),
     ] = 0,

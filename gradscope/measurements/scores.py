@@ -64,7 +64,7 @@ class Trial:
     """A counterfactual: the model trained as it is, and trained after a repair.
 
     Attributes:
-        steps: of the optimiser, for either copy.
+        steps: of the optimiser, of the copy that had more of them.
         how: optimiser, rate and batch.
         repair: what was done to the second copy before it was trained.
         layers: that the repair changed.

@@ -67,6 +67,7 @@ def train(
     progress: Progress,
     keeper: Keeper | None = None,
     scored: Callable[[int, Scored, float | None], None] = lambda step, score, loss: None,
+    enough: Callable[[Trained], bool] = lambda result: True,
 ) -> Trained:
     """Train in place; a loss or a gradient that is not finite ends it, and so does lost patience.
 
@@ -77,13 +78,14 @@ def train(
         progress: told about every step.
         keeper: of checkpoints; training goes on from the last.
         scored: told about every score and the mean training loss before it.
+        enough: asked after every score beyond the recipe's steps, whether it may end.
 
     Raises:
         DataError: there is nothing to train or to score on.
         ProbeError: the model cannot be trained.
         OutputError: a checkpoint cannot be written or read.
     """
-    return _Training(trainee, data, recipe, progress, keeper, scored).run()
+    return _Training(trainee, data, recipe, progress, keeper, scored, enough).run()
 
 
 class _Training:
@@ -95,9 +97,11 @@ class _Training:
         progress: Progress,
         keeper: Keeper | None,
         scored: Callable[[int, Scored, float | None], None],
+        enough: Callable[[Trained], bool],
     ) -> None:
         self.trainee, self.data, self.recipe = trainee, data, recipe
         self.progress, self.keeper, self.scored = progress, keeper, scored
+        self.enough = enough
         module = trainee.module
         self.own = dict((*module.named_parameters(), *module.named_buffers()))
         self.optimiser = recipe.made(trainee.parameters)
@@ -111,7 +115,7 @@ class _Training:
             self._score()
             self._keep()
         marks = self.recipe.score_at()
-        while not self.done and self.step < self.recipe.steps:
+        while not self.done and self.step < self.recipe.most:
             self.step += 1
             self.result.stopped = self._one_step()
             if self.result.stopped is None and self.step in marks:
@@ -119,10 +123,15 @@ class _Training:
                 if self.recipe.patience and self.result.stale >= self.recipe.patience:
                     since = self.result.best_step
                     self.result.stopped = f"no better score since step {since}"
-            self.done = self.result.stopped is not None or self.step == self.recipe.steps
+            self.done = self.result.stopped is not None or self._is_over(marks)
             self.progress.advance()
             self._keep()
         return self.result
+
+    def _is_over(self, marks: frozenset[int]) -> bool:
+        if self.step < self.recipe.steps or self.step == self.recipe.most:
+            return self.step == self.recipe.most
+        return self.step in marks and self.enough(self.result)
 
     def _one_step(self) -> str | None:
         """One step of the optimiser; or why there is none."""

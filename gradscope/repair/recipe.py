@@ -56,6 +56,7 @@ class Recipe:
 
     Attributes:
         steps: of the optimiser.
+        beyond: further steps, at most, until there is enough.
         rate: learning rate.
         batch: samples a step.
         clip: largest norm of the whole gradient; None: any.
@@ -73,6 +74,12 @@ class Recipe:
     penalty: Penalty = Penalty()
     every: int = 0
     patience: int = 0
+    beyond: int = 0
+
+    @property
+    def most(self) -> int:
+        """Steps after which it ends in any case."""
+        return self.steps + self.beyond
 
     def __str__(self) -> str:
         clipped = f", gradient clipped at {self.clip:g}" if self.clip else ""
@@ -82,9 +89,11 @@ class Recipe:
     def score_at(self) -> frozenset[int]:
         """Steps at which it is scored."""
         if self.every:
-            return frozenset({0, *range(self.every, self.steps, self.every), self.steps})
+            return frozenset({0, *range(self.every, self.most, self.every), self.most})
         parts = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
-        return frozenset({0, *(max(1, round(self.steps * p)) for p in parts)})
+        first = {max(1, round(self.steps * p)) for p in parts}
+        later = range(self.steps, self.most, max(1, self.steps // 4))
+        return frozenset({0, *first, *later, self.most})
 
     def made(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
         """The optimiser."""

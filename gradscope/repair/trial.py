@@ -1,7 +1,8 @@
 """A counterfactual: does the model learn as it is, and would it learn after a repair?
 
-Both copies see the same batches in the same order and are scored on the same held-out samples. The
-model is one and the same object: its tensors are put back after each copy.
+Both copies see the same batches in the same order and are scored on the same held-out samples, the
+repaired one first: the untreated one is given at least as many steps. The model is one and the same
+object: its tensors are put back after each copy.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 
 from gradscope.config import Settings
+from gradscope.counterfactual import has_learned, is_flat
 from gradscope.errors import GradscopeError, OptionError, ProbeError
 from gradscope.findings import Cause, Skipped
 from gradscope.measurements import Measurements, Trial
@@ -30,6 +32,10 @@ from gradscope.repair.suspects import Suspects, find_suspects
 from gradscope.repair.training import Trainee
 
 BATCH = 32
+LONGEST = 4
+"""Times the steps asked for that a copy which still gains is trained at most."""
+WAIT = 2
+"""Times the steps asked for that a copy which has learned nothing is waited for."""
 DEEP = 30
 """Hidden activations from which the rate is 3e-4 and not 1e-3."""
 
@@ -51,7 +57,7 @@ def run_trial(
         validation: held-out data.
         measured: of the model as it is.
         causes: of the first diagnosis, which say what the repair is.
-        settings: steps of the trial, loss, seed.
+        settings: least steps of the trial, loss, seed.
         progress: told about the steps.
 
     Raises:
@@ -76,13 +82,16 @@ def run_trial(
         )
         trainee = trainee_of(module, trained, measured, settings, device)
         suspects = find_suspects(measured, causes)
-        progress.start("trial", 2 * steps)
+        plain = trainee.prepare
+        progress.start("trial", 2 * recipe.most)
         try:
             with put_back(module):
-                before = train(trainee, data, recipe, progress)
-            with put_back(module):
                 _repair(names, module, suspects, trainee, data, settings.data.seed)
-                after = train(trainee, data, recipe, progress)
+                after = train(trainee, data, recipe, progress, enough=_flat(trainee, data, steps))
+            trainee.prepare, least = plain, after.moments[-1][0]
+            with put_back(module):
+                until = _flat(trainee, data, steps, least)
+                before = train(trainee, data, recipe, progress, enough=until)
         except ProbeError as error:
             return Skipped("trial", error.what)
         except GradscopeError:
@@ -95,13 +104,29 @@ def run_trial(
         return _compared(before, after, trainee, data, recipe, suspects)
 
 
+def _flat(
+    trainee: Trainee, data: Minibatches, steps: int, least: int = 0
+) -> Callable[[Trained], bool]:
+    """Whether a copy has been trained for ``least`` steps, has learned something and gains no
+    more; one that has learned nothing is waited for a while."""
+
+    def enough(result: Trained) -> bool:
+        scale = scale_of(trainee, data)
+        arm = result.arm(scale)
+        began = has_learned(arm, scale.chance) or arm.steps[-1] >= WAIT * steps
+        return arm.steps[-1] >= least and began and is_flat(arm, scale.chance)
+
+    return enough
+
+
 def _recipe(
     measured: Measurements, causes: tuple[Cause, ...], steps: int, fixed: int | None
 ) -> Recipe:
     entries = measured.ledger.entries if measured.ledger is not None else ()
     recurrent = measured.ledger is not None and bool(measured.ledger.time)
     clip = 1.0 if recurrent or Cause.EXPLODING in causes else None
-    return Recipe(steps, 3e-4 if len(entries) >= DEEP else 1e-3, fixed or BATCH, clip)
+    rate = 3e-4 if len(entries) >= DEEP else 1e-3
+    return Recipe(steps, rate, fixed or BATCH, clip, beyond=(LONGEST - 1) * steps)
 
 
 def _repair(
@@ -166,7 +191,7 @@ def _compared(
     gain, error = gain_of(last, best, scale.room)
     where = "a quarter of the sample, not trained on" if data.split else "--val"
     return Trial(
-        steps=recipe.steps,
+        steps=max(before.moments[-1][0], after.moments[-1][0]),
         how=str(recipe),
         repair=_sentence(suspects),
         layers=suspects.layers,

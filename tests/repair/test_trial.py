@@ -15,7 +15,7 @@ from torch import nn
 
 from gradscope import pipeline
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
-from gradscope.counterfactual import Outcome, outcome
+from gradscope.counterfactual import Outcome, has_learned, is_flat, outcome
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.errors import OptionError
 from gradscope.findings import Cause, Skipped
@@ -24,6 +24,7 @@ from gradscope.model import LoadedModel
 from gradscope.progress import Silent
 from gradscope.repair import run_trial
 from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import find_suspects
 from gradscope.rules import run_rules
@@ -66,8 +67,9 @@ def inspected(name: str, steps: int, arch: str | None = None):
     ],
 )
 def test_sample_models(name, arch, verdict, first):
-    found = inspected(name, 300, arch)
-    assert found.measurements.trial.untreated.steps[-1] == 300
+    found = inspected(name, 200, arch)
+    trial = found.measurements.trial
+    assert 200 <= trial.repaired.steps[-1] <= trial.untreated.steps[-1] <= trial.steps <= 800
     assert found.diagnosis.verdict is verdict
     if first is not None:
         assert found.diagnosis.causes[0] is first
@@ -113,6 +115,33 @@ def test_the_model_is_as_it_was():
     assert module.training
     assert [p.requires_grad for p in module.parameters()] == [True] * 4 + [False, True]
     assert all(p.grad is None for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("scores", "flat", "learned"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], False, True),
+        ([0.1, 0.5, 0.6, 0.6, 0.6, 0.6], True, True),
+        ([0.1, 0.5, 0.9, 0.5, 0.4, 0.3], True, True),  # getting worse is no gain
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], True, False),
+        ([0.1, 0.1, 0.1, 0.1, 0.1, None], True, False),
+    ],
+)
+def test_a_curve_is_flat_where_it_gains_no_more(scores, flat, learned):
+    arm = Arm(tuple(range(6)), tuple(scores), tuple(scores))
+    assert is_flat(arm, 0.1) is flat
+    assert has_learned(arm, 0.1) is learned
+
+
+def test_a_copy_that_gains_is_trained_on_and_the_other_is_given_as_much():
+    """A network of digits from its start: 20 steps are not enough, for either copy."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    trial = tried(module, X, Y, steps=20)
+    assert trial.repaired.steps[-1] > 20
+    assert trial.untreated.steps[-1] >= trial.repaired.steps[-1]
+    assert trial.steps == trial.untreated.steps[-1] <= 80
+    assert set(Recipe(20, 1e-3, 32, None).score_at()) < set(trial.untreated.steps)
 
 
 def test_same_seed_same_trial():
