@@ -2,7 +2,7 @@
 
 import sys
 
-from gradscope.cli.main import main
+from gradscope.start import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -64,6 +64,9 @@ def _repair(repair: FixSettings) -> Iterator[str]:
     yield from _option("--patience", str(repair.patience))
     for name in repair.freeze:
         yield from _option("--freeze", name)
+    yield from _option("--max-drift", _text(repair.max_drift), _text(FixSettings.max_drift))
+    if repair.tensorboard:
+        yield "--tensorboard"
 
 
 def _text(number: float | None) -> str | None:

@@ -98,6 +98,9 @@ class FixSettings:
         rescale: without a restart, which is no rescaling.
         alpha: of the remedy ``alpha``; None: it was not asked for by its number.
         layers: globs of layers or parameters that remedies may change; none: all.
+        emit_only: keep the run, ready to be started, and do nothing else.
+        max_drift: without labels, by how much of their root mean square the outputs may move.
+        tensorboard: whether the run keeps events for TensorBoard.
     """
 
     out: str | None = None
@@ -115,6 +118,9 @@ class FixSettings:
     rescale: bool = False
     alpha: float | None = None
     layers: tuple[str, ...] = ()
+    emit_only: bool = False
+    max_drift: float = 0.1
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,3 +57,18 @@ class ProbeError(GradscopeError):
     """The model was loaded, but nothing could be measured."""
 
     exit_status = 3
+
+
+class Interrupted(BaseException):
+    """The user pressed Ctrl-C.
+
+    Args:
+        go_on: the command that goes on from here; None: nothing has begun.
+    """
+
+    def __init__(self, go_on: str | None = None) -> None:
+        self.go_on = go_on
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        return f"interrupted; go on with: {self.go_on}" if self.go_on else "interrupted"

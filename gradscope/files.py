@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from gradscope.errors import OutputError
@@ -45,8 +48,40 @@ def write_atomic(target: str, content: bytes, *, option: str) -> None:
     replace_atomic(target, lambda path: path.write_bytes(content), option=option)
 
 
-def replace_atomic(target: str, write: Callable[[Path], object], *, option: str) -> None:
+def copy_atomic(source: str, target: str, beside: Iterable[str], *, option: str) -> None:
+    """A copy of ``source`` and of the files that it needs beside it, bit for bit.
+
+    Args:
+        source: a file.
+        target: where to; replaced if it is there.
+        beside: files under the folder of ``source``; never replaced by others.
+        option: for error messages.
+
+    Raises:
+        OutputError: it cannot be written, or a file that it needs is there with another content.
+    """
+    folder, to = Path(source).parent, Path(target).parent
+    for name in beside:
+        copy = to / Path(name).relative_to(folder)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            replace_atomic(str(copy), partial(shutil.copyfile, name), option=option)
+        elif not filecmp.cmp(name, copy, shallow=False):
+            what = f"it needs '{copy}' beside it, which is there with another content"
+            raise OutputError(what, where=option, hint="Write it into a folder of its own.")
+    replace_atomic(target, partial(shutil.copyfile, source), option=option)
+
+
+def replace_atomic(
+    target: str, write: Callable[[Path], object], *, option: str, staging: str | None = None
+) -> None:
     """Let ``write`` fill a temporary file beside ``target``, then rename it.
+
+    Args:
+        target: replaced if it is there.
+        write: fills the file that it is given.
+        option: for error messages.
+        staging: a folder for the temporary file, if it is on the same disk.
 
     Raises:
         OutputError: names ``option`` and what the system said; ``target`` is as it was.
@@ -54,7 +89,10 @@ def replace_atomic(target: str, write: Callable[[Path], object], *, option: str)
     path = Path(target)
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        folder = path.parent
+        if staging is not None and os.stat(staging).st_dev == os.stat(folder).st_dev:
+            folder = Path(staging)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")
         os.close(handle)
         write(Path(temporary))
         _flush(temporary)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,28 +14,20 @@ from typing import TYPE_CHECKING
 from gradscope.commandline import command_for
 from gradscope.config import CheckSettings, FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
-from gradscope.files import check_target, replace_atomic, write_atomic
+from gradscope.files import check_target
 from gradscope.findings import Skipped
 from gradscope.model import Given
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, LostError, Ranks
 
 if TYPE_CHECKING:
-    import torch
-
     from gradscope.checking import CheckResult, Entry, ModelCheck, RuleInfo
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
     from gradscope.model import LoadedModel, Sample
-    from gradscope.repair import Treated
     from gradscope.rules import Limits
-    from gradscope.treatment import Planned, Treatment
-
-
-PROOF = 3.0
-"""Standard errors by which a repaired model must be better. The best of some dozen scores on the
-same held-out samples is taken, so two would be reached by chance too often."""
+    from gradscope.treatment import Run, Treatment
 
 
 def inspect(
@@ -68,16 +59,16 @@ def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Rank
     settings = replace(
         settings, probe=replace(settings.probe, device=ranks.device(settings.probe.device))
     )
-    _check_device(settings.probe.device)
-    with _memory(), _plain():
+    check_device(settings.probe.device)
+    with memory(), plain():
         progress.start("loading", None)
         if given.model is not None:
             model = hold_model(given.model, settings.model)
         else:
             model = load_model(settings.model, settings.load)
-        sample, validation = _samples(model, settings, given)
+        sample, validation = samples_of(model, settings, given)
         progress.finish()
-        return _examined(model, sample, validation, settings, progress, ranks)
+        return examined(model, sample, validation, settings, progress, ranks)
 
 
 def check(
@@ -103,7 +94,7 @@ def check(
     from gradscope.checking import CheckResult, summarise, unused
 
     for settings in {s.probe.device: s for s in subjects}.values():
-        _check_device(settings.probe.device)
+        check_device(settings.probe.device)
         _limits(settings)
     before = known or {}
     models = tuple(_checked(s, wanted, before.get(s.model, ()), progress, ranks) for s in subjects)
@@ -150,7 +141,7 @@ def _rules() -> dict[str, RuleInfo]:
     }
 
 
-def _examined(
+def examined(
     model: LoadedModel,
     sample: Sample | None,
     validation: Sample | None,
@@ -167,8 +158,8 @@ def _examined(
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress, ranks)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))
     limits = _limits(settings)
-    plain = replace(settings, probe=replace(settings.probe, trial=0))
-    command = None if settings.in_memory else command_for(plain)
+    untried = replace(settings, probe=replace(settings.probe, trial=0))
+    command = None if settings.in_memory else command_for(untried)
     findings = run_rules(measurements, limits, command)
     if settings.probe.trial and model.module is not None and sample is not None:
         causes = diagnose(measurements, findings).causes
@@ -177,156 +168,28 @@ def _examined(
     return Inspection(measurements, findings, diagnose(measurements, findings), settings)
 
 
-def fix(settings: Settings, repair: FixSettings, progress: Progress | None = None) -> Treatment:
+def fix(
+    settings: Settings,
+    repair: FixSettings,
+    progress: Progress | None = None,
+    run: Run | None = None,
+) -> Treatment:
     """Repair one saved model and write it back in the form in which it came.
 
     Args:
         settings: the model, its data, how it is measured.
         repair: how it is repaired, and where the result goes.
         progress: told about long work; nobody by default.
+        run: keeps the run, so that it can be resumed and repeated; None: nothing is kept of it.
 
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
-    inputs = settings.inputs()
-    if repair.out is not None:
-        check_target(repair.out, inputs=inputs, option="--out")
-    from gradscope.loading import check_saving, load_model
-    from gradscope.repair import make_plan, treat, warnings_of
-    from gradscope.treatment import Outcome, Planned, Treatment
+    from gradscope.fixing import Fixing
 
-    _check_device(settings.probe.device)
-    progress = progress or Silent()
-    with _memory():
-        model = load_model(settings.model, settings.load)
-        if repair.out is not None:
-            check_saving(settings.model)
-        sample, validation = _samples(model, settings, Given())
-        before = _examined(model, sample, validation, settings, progress)
-        if model.module is None or sample is None:
-            raise OptionError("a repair needs the model's architecture", where="--arch")
-        verdict = before.diagnosis.verdict
-        if repair.alpha is not None or repair.method is not None:
-            name = repair.method or "alpha"
-            asked = "--alpha" if repair.alpha is not None else "--method"
-            plan: tuple[Planned, ...] = (Planned(name, f"asked for by {asked}"),)
-        elif verdict.value == "healthy":
-            return _healthy(before, settings, repair)
-        else:
-            plan = make_plan(before.measurements, before.diagnosis.causes, repair.rescale)
-        if repair.plan_only:
-            summary = f"{verdict.value}: {before.diagnosis.summary}"
-            warnings = warnings_of(before.diagnosis.causes, repair)
-            return Treatment(Outcome.PLANNED, summary, plan, before, warnings=warnings)
-        treated = treat(model, sample, validation, before, plan, settings, repair, progress)
-        return _verified(model, treated, sample, validation, before, plan, settings, repair)
-
-
-def _healthy(before: Inspection, settings: Settings, repair: FixSettings) -> Treatment:
-    """A healthy model is returned bit for bit."""
-    from pathlib import Path
-
-    from gradscope.treatment import Outcome, Treatment
-
-    written = None
-    if repair.out is not None and not repair.plan_only:
-        write_atomic(repair.out, Path(settings.model).read_bytes(), option="--out")
-        written = repair.out
-    summary = f"Nothing to repair. {before.diagnosis.summary}"
-    return Treatment(Outcome.UNCHANGED, summary, (), before, written=written)
-
-
-def _verified(
-    model: LoadedModel,
-    treated: Treated,
-    sample: Sample,
-    validation: Sample | None,
-    before: Inspection,
-    plan: tuple[Planned, ...],
-    settings: Settings,
-    repair: FixSettings,
-) -> Treatment:
-    """Measured again as it will be written; written only if it is better."""
-    from gradscope.model import Exchange
-    from gradscope.repair import warnings_of
-    from gradscope.treatment import Outcome, Treatment
-
-    assert model.module is not None
-    own = dict((*model.module.named_parameters(), *model.module.named_buffers()))
-    held = {n: own[n].detach().clone() for n in treated.tensors}
-    swap = model.exchange.swap if treated.tanh and isinstance(model.exchange, Exchange) else None
-    try:
-        if swap is not None:
-            swap(True)
-        for name, value in treated.tensors.items():
-            own[name].data.copy_(value)
-        again = replace(settings, probe=replace(settings.probe, trial=0))
-        # The outputs are meant to be others than those of the original.
-        changed_model = replace(model, verify=None)
-        after = _examined(changed_model, sample, validation, again, Silent())
-    finally:
-        if swap is not None:
-            swap(False)
-        for name, value in held.items():
-            own[name].data.copy_(value)
-    improved = (
-        treated.gain is not None
-        and treated.error is not None
-        and treated.gain - PROOF * treated.error > 0
-    )
-    changed = {n: v for n, v in treated.tensors.items() if not v.equal(held[n])}
-    written = None
-    if improved and repair.out is not None:
-        written = _written(changed, settings, repair.out, treated.tanh)
-    first, last = treated.stages[0], treated.stages[-1]
-    scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
-    word = "Improved" if improved else "Not improved beyond its standard error; nothing was written"
-    trained = treated.trained
-    return Treatment(
-        outcome=Outcome.IMPROVED if improved else Outcome.NOT_IMPROVED,
-        summary=f"{word}: {scores} on held-out data.",
-        plan=plan,
-        before=before,
-        after=after,
-        chosen=treated.chosen,
-        metric=treated.scale.metric,
-        chance=treated.scale.chance,
-        held_out="a quarter of the sample, not trained on" if treated.split else "--val",
-        samples=treated.samples,
-        recipe=treated.recipe,
-        stages=treated.stages,
-        steps=tuple(step for step, _ in trained.moments) if trained else (),
-        scores=tuple(_finite(treated.scale(s.mean)) for _, s in trained.moments) if trained else (),
-        losses=tuple(_finite(float(s.losses.mean())) for _, s in trained.moments)
-        if trained
-        else (),
-        stopped=trained.stopped if trained else None,
-        gain=treated.gain,
-        error=treated.error,
-        written=written,
-        warnings=warnings_of(before.diagnosis.causes, repair),
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _number(score: float | None) -> str:
-    return "not finite" if score is None else f"{score:.3f}"
-
-
-def _written(changed: Mapping[str, torch.Tensor], settings: Settings, out: str, tanh: bool) -> str:
-    from gradscope.loading import save_like
-
-    replace_atomic(
-        out,
-        lambda path: save_like(
-            settings.model, path, changed, under=settings.load.key or "", tanh=tanh
-        ),
-        option="--out",
-    )
-    return out
+    check_device(settings.probe.device)
+    with memory(), plain():
+        return Fixing(settings, repair, progress or Silent(), run).run()
 
 
 def _tried(
@@ -359,11 +222,23 @@ def check_outputs(settings: Settings) -> None:
     """Refuse an output file that cannot be written, before anything is loaded."""
     target = settings.probe.save_gradients
     if target is not None:
-        inputs = settings.inputs()
-        check_target(target, inputs=inputs, option="--save-gradients")
+        check_target(target, inputs=inputs_of(settings), option="--save-gradients")
 
 
-def _samples(
+def inputs_of(settings: Settings) -> tuple[str | None, ...]:
+    """Everything that is read: what the user named, and the files that those refer to."""
+    named = settings.inputs()
+    return (*named, *(c for name in named if name is not None for c in companions_of(name)))
+
+
+def companions_of(path: str) -> tuple[str, ...]:
+    """Files that a model refers to by name: external data, shards of an index."""
+    from gradscope.loading.companions import companions
+
+    return companions(path)
+
+
+def samples_of(
     model: LoadedModel, settings: Settings, given: Given
 ) -> tuple[Sample | None, Sample | None]:
     """The data sample and the held-out one; neither where there is nothing to run them on."""
@@ -377,7 +252,7 @@ def _samples(
 
 
 @contextlib.contextmanager
-def _memory() -> Iterator[None]:
+def memory() -> Iterator[None]:
     """Out of memory is no bug of ours; what helps is fewer samples at a time."""
     import torch
 
@@ -394,7 +269,7 @@ def _memory() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _plain() -> Iterator[None]:
+def plain() -> Iterator[None]:
     """Gradients in full precision, whatever the calling program has switched off or on."""
     import torch
 
@@ -406,7 +281,7 @@ def _plain() -> Iterator[None]:
         yield
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     """Refuse a device that torch does not know or this machine does not have."""
     import torch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from gradscope.diagnosis import Inspection
 
@@ -15,6 +16,7 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     IMPROVED = "improved"
     NOT_IMPROVED = "not improved"
+    EMITTED = "emitted"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Stage:
 
     Attributes:
         name: before, the remedy's name, or fine-tuned.
-        score: on held-out data.
+        score: on held-out data; None without labels.
         loss: mean held-out loss.
         drift: root mean square of the change of the outputs over their own root mean square, on
             held-out data, against the model as it came; None where it was not measured.
@@ -63,12 +65,15 @@ class Treatment:
         recipe: how it was fine-tuned.
         stages: before, after the remedy, after fine-tuning.
         steps, scores, losses: on held-out data while fine-tuning.
+        trained_on: mean training loss since the score before; None at the first.
         stopped: why fine-tuning ended early.
+        resumed: the step from which fine-tuning went on; None: it was not broken off.
         gain, error: of the score over the model as it came, as a share of what is above chance, and
             its paired standard error.
         written: the file that was written; None if none was.
         before, after: inspections of both.
         warnings: choices that are known to harm.
+        threads: of the processor that computed.
     """
 
     outcome: Outcome
@@ -86,8 +91,40 @@ class Treatment:
     steps: tuple[int, ...] = ()
     scores: tuple[float | None, ...] = ()
     losses: tuple[float | None, ...] = ()
+    trained_on: tuple[float | None, ...] = ()
     stopped: str | None = None
+    resumed: int | None = None
     gain: float | None = None
     error: float | None = None
     written: str | None = None
     warnings: tuple[str, ...] = ()
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a run that has begun is kept.
+
+    Attributes:
+        checkpoints: folder of its checkpoints.
+        identity: of its settings and inputs: checkpoints of another run are none of this one.
+        events: folder for TensorBoard; None: none are wanted.
+    """
+
+    checkpoints: str
+    identity: str
+    events: str | None = None
+
+
+class Run(Protocol):
+    """Keeps what is needed to resume and to repeat a repair."""
+
+    def begin(self, intent: Treatment) -> Kept:
+        """Before the first step; ``intent`` says what will be done, and is kept.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+
+    def staging(self) -> str | None:
+        """A folder for files that are to be renamed to where they belong; None: none is there."""

@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 DATA = {"measurements", "findings", "errors", "config", "progress"}
 MAY_IMPORT = {
     "__init__": {"api"},
-    "__main__": {"cli"},
+    "__main__": {"start"},
+    "start": {"cli"},
     "errors": set(),
     "config": set(),
     "progress": set(),
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "commandline": DATA,
     "places": DATA,
     "settings_file": DATA,
+    "run_file": DATA,
     "counterfactual": DATA,
     "judgement": DATA | {"attribution"},
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
@@ -49,10 +51,11 @@ MAY_IMPORT = {
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
-    | {"checking"},
+    | {"checking", "run_file"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
-    | {"commandline", "checking", "ranks"},
+    | {"commandline", "checking", "ranks", "fixing"},
+    "fixing": DATA | {"pipeline", "model", "files", "loading", "repair", "diagnosis", "treatment"},
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
     "pytest_plugin": {"testing"},
     "api": DATA | {"pipeline", "report", "diagnosis", "settings_file", "model"},
@@ -66,6 +69,7 @@ MAY_IMPORT = {
         "diagnosis",
         "treatment",
         "settings_file",
+        "run_file",
         "rules",
         "ranks",
         "group",
@@ -75,8 +79,8 @@ MAY_IMPORT = {
 # What only some may import, at the top or inside a function.
 TENSORS = {"torch", "safetensors", "numpy"}
 TORCH = {
-    "api", "loading", "probe", "repair", "pipeline", "model", "snapshot", "fusion", "cutting",
-    "ranks", "group",
+    "api", "loading", "probe", "repair", "pipeline", "fixing", "model", "snapshot", "fusion",
+    "cutting", "ranks", "group",
 }  # fmt: skip
 RESTRICTED = {
     **dict.fromkeys(TENSORS, TORCH),

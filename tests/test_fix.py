@@ -241,8 +241,8 @@ def test_frozen_parameters_stay(tmp_path, capsys):
             "'9*' matches no parameter",
         ),
         (
-            [*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "1.weight"],
-            "nearest parameter is '0.weight'",
+            [*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "0.wait"],
+            "parameter is '0.weight'",
         ),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "0", "--layers", "0.*"], "is frozen"),
         ([*DIGITS, "--out", "{tmp}/f.pt", "--freeze", "*"], "no parameter left"),

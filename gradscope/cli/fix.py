@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from enum import StrEnum
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,13 +16,20 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
-from gradscope.cli.emitted import check_folder, emit_run
+from gradscope.cli.fix_options import (
+    STRENGTHS,
+    Optimizer,
+    Regularize,
+    check_beside_run,
+    check_remedy,
+    check_training,
+    here,
+)
 from gradscope.cli.model_options import (
     Allow,
     Arch,
     ArchArgs,
     Key,
-    Model,
     TrustModel,
     load_settings,
 )
@@ -32,39 +40,19 @@ from gradscope.cli.options import (
     parse_samples,
 )
 from gradscope.cli.output import canvas, emit, quiet
+from gradscope.cli.run_folder import RunFolder, ended, new_run, old_run, wants_run
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
-from gradscope.errors import OptionError
+from gradscope.errors import GradscopeError, Interrupted, OptionError
+from gradscope.run_file import located, read_run
 from gradscope.settings_file import find_settings
+from gradscope.treatment import Outcome, Treatment
 
 _DATA, _REPAIR, _TRAIN, _REPORT = "Data", "Repair", "Fine-tuning", "Report"
 
 
-class Regularize(StrEnum):
-    """What keeps weights small."""
-
-    NONE = "none"
-    L2 = "l2"
-    L1 = "l1"
-    ADAMW = "adamw"
-    MAX_NORM = "max-norm"
-    SPECTRAL = "spectral"
-
-
-class Optimizer(StrEnum):
-    """What trains."""
-
-    ADAM = "adam"
-    ADAMW = "adamw"
-    SGD = "sgd"
-
-
-STRENGTHS = {"none": 0.0, "l2": 1e-4, "l1": 1e-5, "adamw": 1e-2, "max-norm": 3.0, "spectral": 3.0}
-"""Of --regularize, where --strength is not given: a small L2 after one shrink on data is what was
-measured to be best; a strong one kills small weights, and under Adam it is slow."""
-
-
 def fix(
-    model: Model,
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The saved model.")] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +123,32 @@ def fix(
             rich_help_panel=_REPAIR,
         ),
     ] = None,
+    max_drift: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="X",
+            help="Without labels: by how much of their size the outputs may move.",
+            rich_help_panel=_REPAIR,
+        ),
+    ] = FixSettings.max_drift,
+    emit_only: Annotated[
+        bool,
+        typer.Option(
+            "--emit-only",
+            help="Write FILE.run, ready to be started elsewhere, and train nothing.",
+            rich_help_panel=_REPAIR,
+        ),
+    ] = False,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on with a run that was broken off, or repeat one: FILE.run. Its settings "
+            "stand in it; MODEL, --data, --val, --arch and --out say where files are now.",
+            rich_help_panel=_REPAIR,
+        ),
+    ] = None,
     no_finetune: Annotated[
         bool,
         typer.Option("--no-finetune", help="Stop after the remedy.", rich_help_panel=_REPAIR),
@@ -176,7 +190,7 @@ def fix(
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="Parameters that stay as they are. Repeatable.",
+            help="Layers or parameters that stay as they are. Repeatable.",
             rich_help_panel=_TRAIN,
         ),
     ] = None,
@@ -188,6 +202,14 @@ def fix(
             rich_help_panel=_TRAIN,
         ),
     ] = "auto",
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Keep events for TensorBoard in FILE.run/tensorboard.",
+            rich_help_panel=_TRAIN,
+        ),
+    ] = False,
     seed: Annotated[
         int,
         typer.Option(
@@ -203,16 +225,17 @@ def fix(
     ] = Format.TERMINAL,
 ) -> int:
     """Repair a saved model: rescale, fine-tune, verify, and write it back as it came."""
+    if run is not None:
+        check_beside_run(_given(context))
+        return _again(Path(run), model, data, val, arch, out, trust_model, format_)
+    if model is None:
+        raise OptionError("missing", where="MODEL", hint="Name the saved model, or a --run.")
     if out is None and not plan:
         hint = "Name the file to write, or pass --plan."
         raise OptionError("missing", where="--out", hint=hint)
     if data is None and not plan:
         raise OptionError("missing", where="--data", hint="A repair is trained and proven on it.")
-    if lr is not None and not 0 < lr < 1e3:
-        raise OptionError(f"{lr} is no learning rate", where="--lr", hint="For example: 1e-3.")
-    _check_remedy(method, rescale, alpha)
-    if out is not None and not plan and not no_finetune:
-        check_folder(out)
+    check_remedy(method, rescale, alpha)
     check_data_options(data, label_column, standardise)
     file = find_settings()
     settings = Settings(
@@ -248,27 +271,47 @@ def fix(
         rescale=rescale,
         alpha=alpha,
         layers=tuple(layers or ()),
+        emit_only=emit_only,
+        max_drift=max_drift,
+        tensorboard=tensorboard,
     )
-    return _run(settings, repair, format_)
+    check_training(repair, "optimizer" in _given(context))
+    kept = new_run(settings, repair) if wants_run(repair) else None
+    return _run(settings, repair, kept, format_)
 
 
-def _check_remedy(method: str | None, rescale: bool, alpha: float | None) -> None:
-    """Options that contradict one another.
-
-    Raises:
-        OptionError: they do, or alpha is no scale.
-    """
-    if rescale and method == "restart":
-        hint = "Leave one of them out."
-        raise OptionError("a restart is no rescaling", where="--method restart", hint=hint)
-    if alpha is not None and method not in (None, "alpha"):
-        hint = "Leave one of them out."
-        raise OptionError(f"has no meaning for --method {method}", where="--alpha", hint=hint)
-    if alpha is not None and not 0 < alpha < 1e6:
-        raise OptionError(f"{alpha} is no scale", where="--alpha", hint="For example: 2.")
+def _given(context: typer.Context) -> list[str]:
+    """Parameters that the user gave a value to."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [n for n, s in sources.items() if s is not None and s.name == "COMMANDLINE"]
 
 
-def _run(settings: Settings, repair: FixSettings, format_: Format) -> int:
+def _again(
+    folder: Path,
+    model: str | None,
+    data: str | None,
+    val: str | None,
+    arch: str | None,
+    out: str | None,
+    trust_model: bool,
+    format_: Format,
+) -> int:
+    """Go on with a run, or repeat it."""
+    found = read_run(folder)
+    if found.settings.load.trust_model and not trust_model:
+        hint = "Repeat it if you trust the model: --run DIR --trust-model."
+        raise OptionError("the run was begun with --trust-model", where="--run", hint=hint)
+    there = located(found, folder)
+    settings, repair = here(there.settings, there.repair, model, data, val, arch, out)
+    repair = replace(repair, emit_only=False)
+    options = {"--data": data, "--val": val, "--arch": arch, "--out": out}
+    moved = [w for name, value in options.items() if value is not None for w in (name, value)]
+    words = (*([model] if model is not None else []), *moved)
+    kept = old_run(folder, found, settings, repair, words)
+    return _run(settings, repair, kept, format_)
+
+
+def _run(settings: Settings, repair: FixSettings, kept: RunFolder | None, format_: Format) -> int:
     # Here and not above: these import torch, and --help should not wait for it.
     with quiet():
         from rich.console import Console
@@ -278,9 +321,21 @@ def _run(settings: Settings, repair: FixSettings, format_: Format) -> int:
         from gradscope.report import render_treatment
 
         gc.freeze()
-        with TerminalProgress(Console(stderr=True)) as progress:
-            treatment = pipeline.fix(settings, repair, progress)
-        trained = treatment.outcome.value == "improved" and repair.finetune
-        folder = emit_run(treatment, settings, repair) if trained and treatment.written else None
+        try:
+            with TerminalProgress(Console(stderr=True)) as progress:
+                treatment = pipeline.fix(settings, repair, progress, kept)
+            if kept is not None and ended(treatment):
+                kept.finish(treatment)
+        except KeyboardInterrupt as error:
+            raise Interrupted(kept.go_on if kept is not None else None) from error
+        except (GradscopeError, OSError):
+            if kept is not None:
+                kept.abandon()
+            raise
+    folder = kept.path if kept is not None and _has_run(treatment) else None
     emit(render_treatment(format_.value, treatment, canvas(None).width, folder), None)
     return status.FINDINGS if treatment.outcome.value == "not improved" else status.CLEAN
+
+
+def _has_run(treatment: Treatment) -> bool:
+    return treatment.outcome is Outcome.EMITTED or ended(treatment)

@@ -20,7 +20,7 @@ from gradscope.cli.inspect import inspect
 from gradscope.cli.launch import serve_as
 from gradscope.cli.output import DEBUG
 from gradscope.cli.rule import rule
-from gradscope.errors import GradscopeError
+from gradscope.errors import GradscopeError, Interrupted
 from gradscope.ranks import ALONE, Ranks, place_of
 
 app = typer.Typer(
@@ -82,8 +82,8 @@ def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
         return _refuse(str(error), error.exit_status)
     except typer.TyperException as error:
         return _refuse(_sentence(error.format_message()), status.REFUSED, _help_hint(error))
-    except KeyboardInterrupt:
-        return 130
+    except (Interrupted, KeyboardInterrupt) as error:
+        return _interrupted(error)
     except OSError as error:
         return _refuse(_system_said(error), status.REFUSED)
     except SystemExit as error:
@@ -92,10 +92,27 @@ def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
     except GeneratorExit:
         return _refuse("the code that was run raised GeneratorExit.", status.REFUSED)
     except Exception as error:  # a bug of ours: say so in one line, and how to get the rest
+        if _comes_of_interrupt(error):
+            return _interrupted(error)
         if os.environ.get(DEBUG):
             raise
         return _bug(error)
+    if result == status.INTERRUPTED:  # typer says so in no other way
+        return _interrupted(None)
     return int(result or status.CLEAN)
+
+
+def _interrupted(error: BaseException | None) -> int:
+    said = str(error) if isinstance(error, Interrupted) else "interrupted"
+    return _refuse(f"{said}" if " " in said else f"{said}.", status.INTERRUPTED)
+
+
+def _comes_of_interrupt(error: BaseException) -> bool:
+    """Imports that are broken off fail in ways of their own."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, KeyboardInterrupt):
+        at = at.__cause__ or at.__context__
+    return at is not None
 
 
 def _system_said(error: OSError) -> str:

@@ -14,6 +14,9 @@ CLEAN = 0
 FINDINGS = 1
 REFUSED = 2
 NOTHING_MEASURED = 3
+INTERRUPTED = 130
+"""As a shell reports a command that Ctrl-C ended."""
+
 BUG = 70
 """As EX_SOFTWARE: never to be taken for findings."""
 

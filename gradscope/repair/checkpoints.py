@@ -72,10 +72,12 @@ class Checkpoints:
     Args:
         folder: of the files.
         identity: see :class:`Keeper`.
+        events: folder for TensorBoard; None: no events are written.
     """
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, events: str | None = None) -> None:
         self._folder, self._identity = folder, identity
+        self.events = events
 
     def of(self, name: str) -> Keeper:
         """The checkpoint of one training."""

@@ -20,6 +20,7 @@ from gradscope.repair.base import Case, RemedyError, Result, perform
 from gradscope.repair.chain import find_chain
 from gradscope.repair.checkpoints import Checkpoints, Keeper
 from gradscope.repair.compare import Scale, gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.events import events
 from gradscope.repair.loop import Trained, train
 from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
@@ -90,13 +91,35 @@ def treat(
         raise OptionError("a repair needs labels to train with", where="--data",
                           hint="Add an array y.")  # fmt: skip
     with untouched(model.module):
-        treatment = _Treatment(
+        treatment = Treating(
             model, sample, validation, before, settings, fix, progress, checkpoints
         )
         return treatment.run(plan)
 
 
-class _Treatment:
+def check_names(module: torch.nn.Module, fix: FixSettings) -> None:
+    """Refuse globs that name nothing, or leave nothing.
+
+    Raises:
+        OptionError: says which.
+    """
+    names = Names.of(module).tensors
+    check_globs("--freeze", fix.freeze, names)
+    check_globs("--layers", fix.layers, names)
+    left = [n for n in names if not is_named(n, fix.freeze)]
+    if not left:
+        raise OptionError("there is no parameter left to train", where="--freeze")
+    if fix.layers and not any(is_named(n, fix.layers) for n in left):
+        raise OptionError("every layer that it names is frozen", where="--layers")
+
+
+class Treating:
+    """A model under treatment; its numbers are changed in place and put back.
+
+    Attributes:
+        case: what remedies are given.
+    """
+
     def __init__(
         self,
         model: LoadedModel,
@@ -106,13 +129,11 @@ class _Treatment:
         settings: Settings,
         fix: FixSettings,
         progress: Progress,
-        checkpoints: Checkpoints | None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         assert model.module is not None
         require_gradients(model.module)
         names = Names.of(model.module)
-        check_globs("--freeze", fix.freeze, names.tensors)
-        check_globs("--layers", fix.layers, names.tensors)
         self.fix, self.progress, self.before = fix, progress, before
         self.checkpoints, self.seed = checkpoints, settings.data.seed
         for name, tensor in names.tensors.items():
@@ -135,8 +156,6 @@ class _Treatment:
             n: t for n, t in names.tensors.items()
             if not is_named(n, fix.freeze) and (not fix.layers or is_named(n, fix.layers))
         }  # fmt: skip
-        if not tensors:
-            raise OptionError("every layer that it names is frozen", where="--layers")
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
             settings.data.seed, dict(model.module.named_buffers()), model.exchange,
@@ -145,7 +164,7 @@ class _Treatment:
     def run(self, plan: tuple[Planned, ...]) -> Treated:
         """Standardise if that is planned, race, fine-tune, fold."""
         first = self.trainee.score(self.data.held_out())
-        raw = self._outputs()
+        raw = self.outputs()
         self.scale = scale_of(self.trainee, self.data)
         with self._as_tanh(plan) as start:
             return self._repaired(plan, first, raw, start)
@@ -160,7 +179,7 @@ class _Treatment:
         stages = [self._stage("before", first, None, ())]
         with put_back(self.module, self.seed):
             self._enter(start | dict(chosen.result.changed))
-            drift = self._drift(raw)
+            drift = self.drift(raw)
             stages.append(
                 self._stage(chosen.planned.remedy, chosen.right_after, drift, chosen.result.said)
             )
@@ -169,7 +188,7 @@ class _Treatment:
             state |= self._folded(state)
             self._enter(state)
             final = self.trainee.score(self.data.held_out())
-            stages.append(self._stage("fine-tuned", final, self._drift(raw), ()))
+            stages.append(self._stage("fine-tuned", final, self.drift(raw), ()))
         gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
         return Treated(
             state, chosen.planned.remedy, tuple(stages), trained, self.scale, gain, error,
@@ -278,7 +297,8 @@ class _Treatment:
             return None, self._state()
         self.progress.start("fine-tuning", self.recipe.steps)
         keeper = self._keeper("fine-tuning")
-        trained = train(self.trainee, self.data, self.recipe, self.progress, keeper)
+        with events(self.checkpoints.events if self.checkpoints else None) as told:
+            trained = train(self.trainee, self.data, self.recipe, self.progress, keeper, told)
         self.progress.finish()
         return trained, dict(trained.best)
 
@@ -295,14 +315,16 @@ class _Treatment:
             for name, value in values.items():
                 own[name].copy_(value)
 
-    def _outputs(self) -> torch.Tensor:
+    def outputs(self) -> torch.Tensor:
+        """Of all held-out samples, as one vector."""
         self.trainee.set_training(False)
         with torch.no_grad():
             found = [self.trainee.call(batch) for batch in self.data.held_out()]
         return torch.cat([f.double().flatten() for f in found if f is not None])
 
-    def _drift(self, raw: torch.Tensor) -> float | None:
-        now = self._outputs()
+    def drift(self, raw: torch.Tensor) -> float | None:
+        """Root mean square of the change of the outputs since ``raw`` over their own."""
+        now = self.outputs()
         size = float(raw.square().mean().sqrt())
         return _finite(float((now - raw).square().mean().sqrt()) / max(size, 1e-30))
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas, Format
 from gradscope.report.check_formats import CHECK_FORMATS, check_format
-from gradscope.report.run_folder import MARK as RUN_MARK
-from gradscope.report.run_folder import run_files
+from gradscope.report.run_folder import result_of, run_files
 from gradscope.treatment import Treatment
 
 __all__ = [
     "CHECK_FORMATS",
     "FORMATS",
-    "RUN_MARK",
     "Canvas",
     "check_format",
     "render",
     "render_treatment",
+    "result_of",
     "run_files",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,7 @@ def as_json(t: Treatment, folder: str | None = None) -> str:
         "stages": plain(t.stages),
         "history": {"steps": list(t.steps), "scores": plain(t.scores), "losses": plain(t.losses)},
         "stopped": t.stopped,
+        "resumed": t.resumed,
         "gain": plain(t.gain),
         "error": plain(t.error),
         "written": t.written,
@@ -108,22 +110,32 @@ def _training(t: Treatment) -> str:
     steps = f"{t.steps[-1]:,} steps" if t.steps else "not at all"
     ended = f", {t.stopped}" if t.stopped else ", ended by the limit of --epochs" * bool(t.steps)
     held = f"{t.samples:,} held-out samples ({t.held_out})"
-    return f"{steps}, {t.recipe}{ended}; scored on {held}"
+    resumed = f", the last of them from step {t.resumed:,} on" if t.resumed is not None else ""
+    return f"{steps}{resumed}, {t.recipe}{ended}; scored on {held}"
 
 
 def _ending(t: Treatment, folder: str | None) -> Iterator[str]:
     settings = t.before.settings
     if t.written is not None:
         yield f"Written  {t.written}"
-        if folder is not None:
-            yield f"The run  {folder}"
-        if settings is not None and settings.data.data is not None:
-            yield "What now"
-            yield f"  {command_for(replace(settings, model=t.written))}"
     elif t.outcome is Outcome.PLANNED:
         yield "Nothing was done: --plan."
-    else:
+    elif t.outcome is not Outcome.EMITTED:
         yield "Nothing was written."
+    if folder is not None:
+        yield f"The run  {folder}"
+    if t.outcome is Outcome.EMITTED:
+        yield "What now" if folder is not None else "Nothing was written."
+        yield from _launch(folder)
+    elif t.written is not None and settings is not None and settings.data.data is not None:
+        yield "What now"
+        yield f"  {command_for(replace(settings, model=t.written))}"
+
+
+def _launch(folder: str | None) -> Iterator[str]:
+    if folder is not None:
+        yield f"  gradscope fix --run {shlex.quote(folder)}"
+        yield "      trains, here or where the folder and the files are copied to"
 
 
 def _wrapped(lead: str, text: str, width: int) -> list[str]:

@@ -41,6 +41,13 @@ def save_onnx(
     save(original, target, changed, tanh)
 
 
+def external_files(file: Path) -> set[str]:
+    """Names of the files that a model keeps tensors in, relative to its folder."""
+    from gradscope.loading.onnx.external import external_files as names
+
+    return names(file)
+
+
 def open_test_data(folder: Path) -> Source:
     """Samples in ONNX's own form, ``test_data_set_N/input_K.pb``.
 

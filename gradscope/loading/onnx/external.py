@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 
 from gradscope.errors import LoadError
@@ -24,6 +25,18 @@ def load_external(model: ModelProto, file: Path) -> None:
     for tensor in tensors_of(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             _load(tensor, folder, str(file))
+
+
+def external_files(file: Path) -> set[str]:
+    """Names of the files that a model keeps tensors in, as they stand in it."""
+    model = ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except DecodeError:
+        return set()
+    outside = (t for t in tensors_of(model) if t.data_location == TensorProto.EXTERNAL)
+    said = (entry for t in outside for entry in t.external_data)
+    return {entry.value for entry in said if entry.key == "location"}
 
 
 def tensors_of(model: ModelProto) -> Iterator[TensorProto]:

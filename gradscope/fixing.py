@@ -1,0 +1,280 @@
+"""``fix`` stage by stage: diagnose, plan, repair, measure again, write. Part of the pipeline.
+
+Everything that imports torch is imported inside the functions, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.config import FixSettings, Settings
+from gradscope.errors import OptionError
+from gradscope.files import check_target, copy_atomic, replace_atomic
+from gradscope.model import Exchange, Given
+from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
+from gradscope.progress import Progress, Silent
+from gradscope.treatment import Outcome, Planned, Run, Stage, Treatment
+
+if TYPE_CHECKING:
+    import torch
+
+    from gradscope.diagnosis import Inspection
+    from gradscope.model import LoadedModel, Sample
+    from gradscope.repair import Rescaled, Treated
+
+PROOF = 3.0
+"""Standard errors by which a repaired model must be better. The best of some dozen scores on the
+same held-out samples is taken, so two would be reached by chance too often."""
+
+_RANK = {"unhealthy": 0, "undetermined": 1, "warning": 2, "healthy": 3}
+"""Of verdicts, the worst first."""
+
+
+class Fixing:
+    """One model under repair.
+
+    Args:
+        settings: the model, its data, how it is measured.
+        repair: how it is repaired, and where the result goes.
+        progress: told about long work.
+        kept: keeps the run; None: nobody does.
+    """
+
+    def __init__(
+        self, settings: Settings, repair: FixSettings, progress: Progress, kept: Run | None
+    ) -> None:
+        self.settings, self.repair, self.progress, self.kept = settings, repair, progress, kept
+
+    def run(self) -> Treatment:
+        """Everything, as far as it is needed.
+
+        Raises:
+            GradscopeError: the request cannot be served, or nothing could be measured.
+        """
+        from gradscope.loading import check_saving, load_model
+
+        settings, repair = self.settings, self.repair
+        if repair.out is not None:
+            check_target(repair.out, inputs=inputs_of(settings), option="--out")
+        self.model: LoadedModel = load_model(settings.model, settings.load)
+        if repair.out is not None:
+            check_saving(settings.model)
+        sample, self.validation = samples_of(self.model, settings, Given())
+        self.before = examined(self.model, sample, self.validation, settings, self.progress)
+        if self.model.module is None or sample is None:
+            raise OptionError("a repair needs the model's architecture", where="--arch")
+        self.sample: Sample = sample
+        asked = repair.alpha is not None or repair.method is not None
+        if self.before.diagnosis.verdict.value == "healthy" and not asked:
+            return self._healthy()
+        self.plan = self._planned()
+        return self._repaired()
+
+    def _healthy(self) -> Treatment:
+        """A healthy model is returned bit for bit."""
+        out, written = self.repair.out, None
+        if out is not None and not (self.repair.plan_only or self.repair.emit_only):
+            beside = companions_of(self.settings.model)
+            copy_atomic(self.settings.model, out, beside, option="--out")
+            written = out
+        summary = f"Nothing to repair. {self.before.diagnosis.summary}"
+        return Treatment(Outcome.UNCHANGED, summary, (), self.before, written=written)
+
+    def _planned(self) -> tuple[Planned, ...]:
+        from gradscope.repair import make_plan
+
+        repair = self.repair
+        if repair.alpha is not None or repair.method is not None:
+            name = repair.method or "alpha"
+            asked = "--alpha" if repair.alpha is not None else "--method"
+            return (Planned(name, f"asked for by {asked}"),)
+        return make_plan(self.before.measurements, self.before.diagnosis.causes, repair.rescale)
+
+    def _repaired(self) -> Treatment:
+        from gradscope.repair import Checkpoints, check_names, treat
+
+        assert self.model.module is not None
+        check_names(self.model.module, self.repair)
+        intent = self._intent()
+        if self.repair.plan_only:
+            return intent
+        if self.repair.emit_only:
+            if self.kept is not None:
+                self.kept.begin(intent)
+            return replace(intent, outcome=Outcome.EMITTED)
+        if not self.sample.labels:
+            return self._rescaled()
+        checkpoints = None
+        if self.kept is not None and self.repair.finetune:
+            kept = self.kept.begin(intent)
+            checkpoints = Checkpoints(Path(kept.checkpoints), kept.identity, kept.events)
+        treated = treat(
+            self.model, self.sample, self.validation, self.before, self.plan, self.settings,
+            self.repair, self.progress, checkpoints,
+        )  # fmt: skip
+        return self._verified(treated)
+
+    def _intent(self) -> Treatment:
+        from gradscope.repair import warnings_of
+
+        diagnosis = self.before.diagnosis
+        plan = self.plan
+        if not self.sample.labels:
+            plan = tuple(p for p in plan if p.remedy in _kept_without_labels(plan))
+        return Treatment(
+            outcome=Outcome.PLANNED,
+            summary=f"{diagnosis.verdict.value}: {diagnosis.summary}",
+            plan=plan,
+            before=self.before,
+            warnings=warnings_of(diagnosis.causes, self.repair),
+            threads=_threads(),
+        )
+
+    def _verified(self, treated: Treated) -> Treatment:
+        """Measured again as it will be written; written only if it is better."""
+        after, changed = self._measured_with(treated.tensors, treated.tanh)
+        improved = (
+            treated.gain is not None
+            and treated.error is not None
+            and treated.gain - PROOF * treated.error > 0
+        )
+        written = self._written(changed, treated.tanh) if improved else None
+        first, last = treated.stages[0], treated.stages[-1]
+        scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
+        not_better = "Not improved beyond its standard error; nothing was written"
+        trained = treated.trained
+        moments = trained.moments if trained else []
+        return replace(
+            self._intent(),
+            outcome=Outcome.IMPROVED if improved else Outcome.NOT_IMPROVED,
+            summary=f"{'Improved' if improved else not_better}: {scores} on held-out data.",
+            after=after,
+            chosen=treated.chosen,
+            metric=treated.scale.metric,
+            chance=treated.scale.chance,
+            held_out="a quarter of the sample, not trained on" if treated.split else "--val",
+            samples=treated.samples,
+            recipe=treated.recipe,
+            stages=treated.stages,
+            steps=tuple(step for step, _ in moments),
+            scores=tuple(_finite(treated.scale(s.mean)) for _, s in moments),
+            losses=tuple(_finite(float(s.losses.mean())) for _, s in moments),
+            trained_on=tuple(trained.trained_on) if trained else (),
+            stopped=trained.stopped if trained else None,
+            resumed=trained.resumed if trained else None,
+            gain=treated.gain,
+            error=treated.error,
+            written=written,
+        )
+
+    def _rescaled(self) -> Treatment:
+        """Without labels: what keeps the outputs and is judged better, measured again."""
+        from gradscope.repair import rescale
+
+        plan = self._intent().plan
+        found = rescale(
+            self.model, self.sample, self.before, plan, self.settings, self.repair
+        )  # fmt: skip
+        limit = self.repair.max_drift
+        tried = [(r, *self._measured_with(r.tensors, r.tanh)) for r in found if r.drift <= limit]
+        rank = _RANK[self.before.diagnosis.verdict.value]
+        better = [t for t in tried if _RANK[t[1].diagnosis.verdict.value] > rank]
+        before = Stage("before", None, None, None)
+        if not better:
+            return replace(
+                self._intent(),
+                outcome=Outcome.NOT_IMPROVED,
+                summary=_why_not(found, limit, self.before),
+                stages=(before, *(Stage(r.remedy, None, None, r.drift, r.said) for r in found)),
+            )
+        best, after, changed = max(
+            better, key=lambda t: (_RANK[t[1].diagnosis.verdict.value], -t[0].drift)
+        )
+        verdicts = f"{self.before.diagnosis.verdict.value} to {after.diagnosis.verdict.value}"
+        return replace(
+            self._intent(),
+            outcome=Outcome.IMPROVED,
+            summary=f"Improved without labels: {verdicts}, outputs moved by {best.drift:.2g} of "
+            f"their size (--max-drift {limit:g}).",
+            after=after,
+            chosen=best.remedy,
+            stages=(before, Stage(best.remedy, None, None, best.drift, best.said)),
+            written=self._written(changed, best.tanh),
+        )
+
+    def _measured_with(
+        self, tensors: Mapping[str, torch.Tensor], tanh: bool
+    ) -> tuple[Inspection, dict[str, torch.Tensor]]:
+        """An inspection of the model with these values in it, and those that are new."""
+        module = self.model.module
+        assert module is not None
+        own = dict((*module.named_parameters(), *module.named_buffers()))
+        held = {n: own[n].detach().clone() for n in tensors}
+        exchange = self.model.exchange
+        swap = exchange.swap if tanh and isinstance(exchange, Exchange) else None
+        try:
+            if swap is not None:
+                swap(True)
+            for name, value in tensors.items():
+                own[name].data.copy_(value)
+            again = replace(self.settings, probe=replace(self.settings.probe, trial=0))
+            # The outputs are meant to be others than those of the original.
+            model = replace(self.model, verify=None)
+            after = examined(model, self.sample, self.validation, again, Silent())
+        finally:
+            if swap is not None:
+                swap(False)
+            for name, value in held.items():
+                own[name].data.copy_(value)
+        return after, {n: v for n, v in tensors.items() if not v.equal(held[n])}
+
+    def _written(self, changed: Mapping[str, torch.Tensor], tanh: bool) -> str | None:
+        from gradscope.loading import save_like
+
+        if self.repair.out is None:
+            return None
+        original, under = self.settings.model, self.settings.load.key or ""
+        replace_atomic(
+            self.repair.out,
+            lambda path: save_like(original, path, changed, under=under, tanh=tanh),
+            option="--out",
+            staging=self.kept.staging() if self.kept is not None else None,
+        )
+        return self.repair.out
+
+
+def _kept_without_labels(plan: tuple[Planned, ...]) -> set[str]:
+    """What may keep the function: not a restart, and not a standardisation, which is folded."""
+    return {p.remedy for p in plan} - {"restart", "standardise"}
+
+
+def _why_not(found: tuple[Rescaled, ...], limit: float, before: Inspection) -> str:
+    if not found:
+        return "Not improved: without labels only rescalings are tried, and none fits; " \
+            "nothing was written. With labels in --data it can be trained."  # fmt: skip
+    least = min(r.drift for r in found)
+    if least > limit:
+        return f"Not improved: without labels the outputs may move by {limit:g} of their size " \
+            f"(--max-drift), and every rescaling moves them by {least:.2g} or more; nothing " \
+            "was written. With labels in --data it can be trained."  # fmt: skip
+    verdict = before.diagnosis.verdict.value
+    return f"Not improved: after every rescaling that keeps the outputs the verdict is {verdict} " \
+        "as before, or worse; nothing was written."  # fmt: skip
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _number(score: float | None) -> str:
+    return "not finite" if score is None else f"{score:.3f}"
