@@ -83,6 +83,9 @@ def _model_and_data(settings: Settings) -> Iterator[str]:
     if load.trust_model:
         yield "--trust-model"
     yield from _option("--key", load.key)
+    for name, value in load.values.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield from _option("--input-value", f"{name}={text}")
     yield from _option("--data", data.data)
     yield from _option("--val", data.val)
     yield from _option("--label-column", data.label_column)

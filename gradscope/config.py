@@ -17,6 +17,7 @@ class LoadSettings:
             ``__main__.Net=FILE.py:Net``.
         trust_model: run whatever the file contains.
         key: which state_dict of a checkpoint; None chooses.
+        values: arguments of forward that are no tensors, by name: ``--input-value``.
     """
 
     arch: str | None = None
@@ -24,6 +25,7 @@ class LoadSettings:
     allow: tuple[str, ...] = ()
     trust_model: bool = False
     key: str | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,14 @@ class Input:
         shape: samples first; None for a size that is free; None as a whole if nothing is declared.
         dtype: None if nothing is declared.
         required: whether the model runs without it.
+        plain: declared as a number, a word or a truth value, and not as a tensor.
     """
 
     name: str
     shape: tuple[int | None, ...] | None = None
     dtype: torch.dtype | None = None
     required: bool = True
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class LoadedModel:
         inputs: what the model declares, in the order of its positional arguments; None: the
             signature of ``forward`` tells.
         shared: inputs without samples, passed by name; zeros where the call leaves them out.
+        given: values of shared inputs that the user named.
         batch: the only number of samples that it takes at once; None: any.
         origins: layers of the parameters, by name; none: the dotted names tell.
         verify: compares the model's outputs on a sample with those of the runtime that it was
@@ -87,6 +90,7 @@ class LoadedModel:
     missing: tuple[tuple[str, str], ...] = ()
     inputs: tuple[Input, ...] | None = None
     shared: tuple[Input, ...] = ()
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict)
     batch: int | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     verify: Callable[[Sample], Parity] | None = None

@@ -36,7 +36,7 @@ from gradscope.cli.layers import (
     texts,
     tolerance_of,
 )
-from gradscope.cli.model_options import Allow, Arch, ArchArgs, Key, TrustModel
+from gradscope.cli.model_options import Allow, Arch, ArchArgs, InputValue, Key, TrustModel
 from gradscope.cli.options import FailOn, Mode
 from gradscope.cli.output import emit, quiet
 from gradscope.cli.probe_options import (
@@ -79,6 +79,7 @@ def check(
     allow: Allow = None,
     key: Key = None,
     trust_model: TrustModel = False,
+    input_value: InputValue = None,
     loss: Annotated[str | None, LOSS] = None,
     draws: Annotated[int | None, DRAWS] = None,
     mode: Annotated[Mode | None, MODE] = None,
@@ -101,8 +102,8 @@ def check(
         "data": data, "val": val, "samples": samples, "batch-size": batch_size,
         "label-column": label_column, "standardise": standardise, "input-shape": input_shape,
         "arch": arch, "arch-args": arch_args, "allow": allow, "key": key,
-        "trust-model": trust_model or None, "loss": loss, "draws": draws,
-        "mode": mode and mode.value, "seed": seed, "device": device,
+        "trust-model": trust_model or None, "input-value": input_value, "loss": loss,
+        "draws": draws, "mode": mode and mode.value, "seed": seed, "device": device,
         "fail-on": fail_on and fail_on.value, "select": select, "ignore": ignore,
         "baseline": baseline, "tolerance": tolerance, "format": formats, "output": output,
     }  # fmt: skip

@@ -29,6 +29,7 @@ from gradscope.cli.model_options import (
     Allow,
     Arch,
     ArchArgs,
+    InputValue,
     Key,
     TrustModel,
     load_settings,
@@ -79,6 +80,7 @@ def fix(
     allow: Allow = None,
     key: Key = None,
     trust_model: TrustModel = False,
+    input_value: InputValue = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -240,7 +242,7 @@ def fix(
     file = find_settings()
     settings = Settings(
         model=model,
-        load=load_settings(arch, arch_args, allow, trust_model, key),
+        load=load_settings(arch, arch_args, allow, trust_model, key, input_value),
         data=DataSettings(
             data=data,
             val=val,

@@ -18,6 +18,7 @@ from gradscope.cli.model_options import (
     Allow,
     Arch,
     ArchArgs,
+    InputValue,
     Key,
     Model,
     TrustModel,
@@ -69,6 +70,7 @@ def inspect(
     allow: Allow = None,
     key: Key = None,
     trust_model: TrustModel = False,
+    input_value: InputValue = None,
     loss: Annotated[str, LOSS] = "auto",
     output: Annotated[
         list[str] | None,
@@ -143,7 +145,7 @@ def inspect(
     file = find_settings()
     settings = Settings(
         model=model,
-        load=load_settings(arch, arch_args, allow, trust_model, key),
+        load=load_settings(arch, arch_args, allow, trust_model, key, input_value),
         data=DataSettings(
             data=data,
             val=val,

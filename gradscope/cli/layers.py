@@ -14,6 +14,7 @@ from gradscope.cli.options import (
     parse_arch,
     parse_arch_args,
     parse_input_shapes,
+    parse_input_values,
     parse_loss,
     parse_samples,
 )
@@ -36,6 +37,7 @@ PER_MODEL: Mapping[str, object] = {
     "allow": [],
     "key": None,
     "trust-model": False,
+    "input-value": [],
     "loss": ProbeSettings.loss,
     "draws": ProbeSettings.draws,
     "mode": ProbeSettings.mode,
@@ -116,6 +118,7 @@ def settings_of(model: str, layers: Layers, limits: tuple[str, ...]) -> Settings
             allow=texts(layer, "allow"),
             trust_model=bool(layer["trust-model"].value),
             key=_text(layer, "key"),
+            values=parse_input_values(texts(layer, "input-value"), place_of(layer, "input-value")),
         ),
         data=DataSettings(
             data=local(data) if data else data,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gradscope.cli.options import parse_arch, parse_arch_args
+from gradscope.cli.options import parse_arch, parse_arch_args, parse_input_values
 from gradscope.config import LoadSettings
 from gradscope.errors import OptionError
 
@@ -58,6 +58,15 @@ TrustModel = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+InputValue = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-value",
+        metavar="NAME=VALUE",
+        help="An argument of forward that is no tensor, e.g. sr=16000. Repeatable.",
+        rich_help_panel=_PANEL,
+    ),
+]
 
 
 def load_settings(
@@ -66,6 +75,7 @@ def load_settings(
     allow: list[str] | None,
     trust_model: bool,
     key: str | None,
+    input_value: list[str] | None = None,
 ) -> LoadSettings:
     """The options together.
 
@@ -80,4 +90,5 @@ def load_settings(
         allow=tuple(allow or ()),
         trust_model=trust_model,
         key=key,
+        values=parse_input_values(input_value or ()),
     )

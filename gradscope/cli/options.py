@@ -90,6 +90,24 @@ def parse_arch_args(text: str | None, where: str = "--arch-args") -> dict[str, o
     return value
 
 
+def parse_input_values(texts: Iterable[str], where: str = "--input-value") -> dict[str, object]:
+    """``NAME=VALUE``: a number, true, false or null as in JSON, else a word."""
+    values: dict[str, object] = {}
+    for text in texts:
+        name, given, value = text.partition("=")
+        if not given or not name.isidentifier():
+            hint = "Give it as NAME=VALUE, e.g. sr=16000."
+            raise OptionError(f"'{text}' names no argument", where=where, hint=hint)
+        if name in values:
+            raise OptionError(f"'{name}' is given twice", where=where)
+        try:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
+            found = value
+        values[name] = value if isinstance(found, list | dict) else found
+    return values
+
+
 def parse_input_shapes(
     texts: Iterable[str], where: str = "--input-shape"
 ) -> dict[str, tuple[int, ...]]:

@@ -138,6 +138,10 @@ def _lacking(wanted: Wanted, name: str, arrays: Mapping[str, object], where: str
         f"the arrays are {_listed(arrays)}"
     )
     hint = f"Name the arrays as forward does: {', '.join(wanted.required)}."
+    if wanted.values:
+        hint = f"What is no tensor is given as {wanted.values}."
+    elif not wanted.declared:
+        hint += f" A plain number is given as --input-value {name}=NUMBER."
     return DataError(what, where=where, hint=hint)
 
 

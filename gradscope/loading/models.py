@@ -18,6 +18,7 @@ from gradscope.loading.fitting import fit
 from gradscope.loading.onnx import open_onnx
 from gradscope.loading.pytorch import open_checkpoint
 from gradscope.loading.torchscript import load_script
+from gradscope.loading.values import with_values
 from gradscope.loading.weights_file import read_safetensors, read_shards
 from gradscope.loading.wrappers import unwrapped
 from gradscope.model import Exchange, LoadedModel
@@ -35,6 +36,14 @@ _NO_MODEL = {
 
 
 def load_model(path: str, settings: LoadSettings) -> LoadedModel:
+    """Open a saved model, with the arguments that are given by name.
+
+    Args and what is raised: see :func:`open_model`; OptionError: ``--input-value`` makes no sense.
+    """
+    return with_values(open_model(path, settings), settings.values)
+
+
+def open_model(path: str, settings: LoadSettings) -> LoadedModel:
     """Open a saved model.
 
     Args:

@@ -14,6 +14,7 @@ import torch
 from torch.jit._script import RecursiveScriptModule
 
 from gradscope.fusion import switched_off_fusion
+from gradscope.loading.wanted import PLAIN
 from gradscope.model import Input
 
 _RAISED = re.compile(r"^(?:[\w.]*(?:Error|Exception)): (.+)")
@@ -124,7 +125,8 @@ def _copied(value: Any) -> Any:
 def inputs_of(schema: Any) -> tuple[Input, ...]:
     """What a script's forward takes: names, and which may be left out."""
     return tuple(
-        Input(a.name, required=not a.has_default_value()) for a in list(schema.arguments)[1:]
+        Input(a.name, required=not a.has_default_value(), plain=str(a.type) in PLAIN)
+        for a in list(schema.arguments)[1:]
     )
 
 

@@ -25,11 +25,16 @@ def taken_out(model: LoadedModel, source: Source) -> tuple[Source, dict[str, tor
     """
     values: dict[str, torch.Tensor] = {}
     for wanted in model.shared:
+        if wanted.name in model.given:
+            continue
         found = _whole(source, wanted.name)
         if found is not None:
             values[wanted.name] = _fitted(found, wanted, source.path)
         elif not wanted.shape:
-            hint = f"Save it beside the others: numpy.savez(..., {wanted.name}=...)."
+            hint = (
+                f"Give it as --input-value {wanted.name}=NUMBER, or save it beside the others: "
+                f"numpy.savez(..., {wanted.name}=...)."
+            )
             what = f"has no number for the model's input '{wanted.name}'"
             raise DataError(what, where=source.path, hint=hint)
     if not values:
@@ -68,6 +73,7 @@ def _fitted(value: torch.Tensor, wanted: Input, where: str) -> torch.Tensor:
 
 def with_shared(model: LoadedModel, sample: Sample, values: Mapping[str, torch.Tensor]) -> Sample:
     """The sample with these values in every batch; a note for those that are made up."""
+    values = {**model.given, **values}
     missing = [i.name for i in model.shared if i.name not in values]
     notes = [f"input '{name}' is not in the data: zeros" for name in missing]
     if not values:

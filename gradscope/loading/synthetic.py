@@ -37,6 +37,10 @@ def synthesise(model: LoadedModel, settings: DataSettings) -> Sample:
         found = maker.find(given)
         if found is not None:
             return maker.sample(found, [note] if note else [])
+    if maker.wanted.values:
+        plain = next(i.name for i in maker.inputs if i.plain)
+        what = f"'{plain}' is no tensor that can be made up: the model takes {maker.wanted}"
+        raise DataError(what, where=model.path, hint=f"It is given as {maker.wanted.values}.")
     if settings.input_shape:
         what = f"the model does not run on an input of the shape given; it takes {maker.wanted}"
         raise OptionError(what, where="--input-shape", hint="Pass real samples with --data.")

@@ -9,6 +9,9 @@ import torch
 
 from gradscope.model import Input, LoadedModel
 
+PLAIN = frozenset({int, float, bool, str, "int", "float", "bool", "str"})
+"""Annotations of arguments that are no tensors."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -42,6 +45,12 @@ class Wanted:
     def most(self) -> float:
         """How many arguments it takes by position."""
         return float("inf") if self.more else len(self.inputs)
+
+    @property
+    def values(self) -> str:
+        """The option that gives the plain arguments, ready to be filled in."""
+        plain = [i.name for i in self.inputs if i.plain and i.required]
+        return " ".join(f"--input-value {n}=VALUE" for n in plain)
 
     def find(self, name: str) -> Input | None:
         """An input by name."""
@@ -77,7 +86,10 @@ def signature_of(module: torch.nn.Module, deep: int = 4) -> Wanted:
         takes_names = any(p.kind is kinds.VAR_KEYWORD for p in parameters)
         return inner if takes_names else replace(inner, positional=len(inner.inputs))
     return Wanted(
-        tuple(Input(p.name, required=p.default is kinds.empty) for p in named),
+        tuple(
+            Input(p.name, required=p.default is kinds.empty, plain=p.annotation in PLAIN)
+            for p in named
+        ),
         positional=sum(p.kind is kinds.POSITIONAL_ONLY for p in named),
         more=any(p.kind is kinds.VAR_POSITIONAL for p in parameters),
         any_name=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
@@ -86,7 +98,7 @@ def signature_of(module: torch.nn.Module, deep: int = 4) -> Wanted:
 
 def describe(wanted: Input) -> str:
     """``image (N, 3, 224, 224) float32``, as far as it is known."""
-    parts = [wanted.name]
+    parts = [wanted.name, *["(a plain value)"] * wanted.plain]
     if wanted.shape is not None:
         sizes = [("N" if i == 0 else "any") if s is None else str(s)
                  for i, s in enumerate(wanted.shape)]  # fmt: skip

@@ -149,6 +149,7 @@ PER_MODEL: Mapping[str, Reader] = {
     "label-column": word_or_number,
     "standardise": flag,
     "input-shape": texts,
+    "input-value": texts,
     "arch": reference,
     "arch-args": arguments,
     "allow": classes,
