@@ -6,10 +6,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLES := sample_models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test golden docs-rules clean
+.PHONY: help demo test browser golden screenshots docs-rules clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## examine three of the sample models and repair one
 	@for model in healthy_tanh saturated_tanh deep_tanh; do \
@@ -21,11 +21,22 @@ demo: $(VENV)/.installed  ## examine three of the sample models and repair one
 	echo; echo "\$$ gradscope fix $$* --out $(VENV)/fixed.pt"; echo; \
 	$(BIN)/gradscope fix "$$@" --out $(VENV)/fixed.pt
 
-test: $(VENV)/.installed-dev  ## lint, types and tests
+test: $(VENV)/.installed-dev browser  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy gradscope
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+browser:  ## Debian's Chromium, which the tests of the HTML page drive
+	@for name in chromium chromium-browser google-chrome-stable google-chrome; do \
+	  command -v $$name >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq && \
+	  apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo "no Chromium: the tests of the HTML page are skipped (apt-get install chromium)"; fi
+
+screenshots: $(VENV)/.installed-dev browser  ## renew the pictures of the HTML page in docs/; look at them
+	$(BIN)/python -m tests.renew_screenshots
 
 golden: $(VENV)/.installed-dev  ## renew the golden files of the tests; read the diff
 	$(BIN)/python -m tests.renew_golden

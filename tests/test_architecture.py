@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
-    | {"checking", "run_file"},
+    | {"checking", "run_file", "rules"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
     | {"commandline", "checking", "ranks", "fixing"},
@@ -90,6 +90,8 @@ RESTRICTED = {
     "onnxruntime": {"loading/onnx"},
     "typer": {"cli"},
     "click": set[str](),
+    "jinja2": {"report/html"},
+    "plotly": {"report/html"},  # for its plotly.js alone
     "rich": {"cli", "report/terminal_page"},
     "sklearn": set[str](),
     "pytest": {"pytest_plugin"},

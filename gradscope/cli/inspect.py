@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -30,6 +31,7 @@ from gradscope.cli.options import (
     Mode,
     parse_input_shapes,
     parse_loss,
+    parse_outputs,
     parse_samples,
 )
 from gradscope.cli.output import canvas, emit, quiet
@@ -75,9 +77,10 @@ def inspect(
     output: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
+            metavar="NAME|FORMAT:FILE",
             help="Which output of a model with several: its key or number. Repeatable; the loss "
-            "is taken at the first.",
+            "is taken at the first. Or html:FILE, json:FILE, terminal:FILE: write that report, "
+            "too.",
             rich_help_panel=_PROBE,
         ),
     ] = None,
@@ -143,6 +146,7 @@ def inspect(
 ) -> int:
     """Examine a saved model: where its gradient goes, why, whether it matters, and what now."""
     file = find_settings()
+    names, written = parse_outputs(output or ())
     settings = Settings(
         model=model,
         load=load_settings(arch, arch_args, allow, trust_model, key, input_value),
@@ -162,7 +166,7 @@ def inspect(
             mode=mode.value,
             device=device,
             save_gradients=save_gradients,
-            outputs=tuple(output or ()),
+            outputs=names,
             trial=trial,
             gradients=not no_gradients,
         ),
@@ -174,20 +178,24 @@ def inspect(
         other = "--trial" if trial else "--save-gradients"
         raise OptionError(f"{other} needs gradients", where="--no-gradients")
     check_data_options(data, label_column, standardise)
-    if out is not None:
-        check_target(out, inputs=(*settings.inputs(), save_gradients), option="--out")
-    return _run(settings, format_, out, all_layers, fail_on, ranks_of(context))
+    if out in [path for _, path in written]:
+        raise OptionError(f"'{out}' is named twice", where="--out")
+    for option, target in (("--out", out), *(("--output", path) for _, path in written)):
+        if target is not None:
+            check_target(target, inputs=(*settings.inputs(), save_gradients), option=option)
+    # Files first, so that a closed stdout loses none.
+    reports = [*((name, path, "--output") for name, path in written), (format_, out, "--out")]
+    return _run(settings, reports, all_layers, fail_on, ranks_of(context))
 
 
 def _run(
     settings: Settings,
-    format_: Format,
-    out: str | None,
+    reports: Sequence[tuple[Format, str | None, str]],
     all_layers: bool,
     fail_on: FailOn,
     ranks: Ranks,
 ) -> int:
-    """Inspect, write the report, and say how it went."""
+    """Inspect, write the reports, and say how it went."""
     # Here and not above: these import torch, and --help should not wait for it.
     with quiet():
         from rich.console import Console
@@ -200,14 +208,15 @@ def _run(
             inspection = pipeline.inspect(settings, progress, None, ranks)
     if ranks.rank:
         return CLEAN  # the first process reports
-    page = canvas(out)
-    text = report.render(
-        format_.value,
-        inspection,
-        width=page.width,
-        colour=page.colour,
-        unicode=page.unicode,
-        all_layers=all_layers,
-    )
-    emit(text, out)
+    for name, target, option in reports:
+        page = canvas(target)
+        text = report.render(
+            name.value,
+            inspection,
+            width=page.width,
+            colour=page.colour,
+            unicode=page.unicode,
+            all_layers=all_layers,
+        )
+        emit(text, target, option)
     return exit_status(inspection, fail_on)

@@ -16,6 +16,7 @@ class Format(StrEnum):
 
     TERMINAL = "terminal"
     JSON = "json"
+    HTML = "html"
 
 
 class FailOn(StrEnum):
@@ -63,6 +64,28 @@ def parse_loss(text: str, where: str = "--loss") -> str:
         where=where,
         hint=f"Choose {', '.join(LOSSES)}, or give a function as MODULE:FN.",
     )
+
+
+def parse_outputs(texts: Iterable[str]) -> tuple[tuple[str, ...], tuple[tuple[Format, str], ...]]:
+    """``--output`` of inspect: names of the model's outputs, and (format, file) of ``FORMAT:FILE``.
+
+    Raises:
+        OptionError: no file after the colon, or one file for two reports.
+    """
+    names: list[str] = []
+    written: dict[str, Format] = {}
+    for text in texts:
+        name, colon, path = text.partition(":")
+        if not colon or name not in list(Format):
+            names.append(text)
+            continue
+        if not path:
+            hint = f"Give it as {name}:FILE."
+            raise OptionError(f"'{text}' names no file", where="--output", hint=hint)
+        if path in written:
+            raise OptionError(f"'{path}' is named twice", where="--output")
+        written[path] = Format(name)
+    return tuple(names), tuple((name, path) for path, name in written.items())
 
 
 def parse_arch(text: str | None, where: str = "--arch") -> str | None:

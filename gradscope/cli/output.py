@@ -38,11 +38,11 @@ def canvas(target: str | None) -> Canvas:
     return Canvas(width, colour=sys.stdout.isatty() and not plain, unicode=_takes_unicode())
 
 
-def emit(text: str, target: str | None) -> None:
-    """Write the report, ending with a newline."""
+def emit(text: str, target: str | None, option: str = "--out") -> None:
+    """Write the report, ending with a newline; ``option`` is the one that named ``target``."""
     text = text if text.endswith("\n") else text + "\n"
     if target is not None:
-        write_atomic(target, text.encode("utf-8", "backslashreplace"), option="--out")
+        write_atomic(target, text.encode("utf-8", "backslashreplace"), option=option)
         return
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be text: better a visible escape than a traceback.

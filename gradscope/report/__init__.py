@@ -19,7 +19,7 @@ __all__ = [
     "run_files",
 ]
 
-FORMATS = ("terminal", "json")
+FORMATS = ("terminal", "json", "html")
 
 
 def render(
@@ -54,11 +54,15 @@ def render_treatment(
 
 
 def _format(name: str) -> Format:
-    """Imported on use: rich is not needed for JSON."""
+    """Imported on use: rich is not needed for JSON, nor jinja and plotly for the terminal."""
     if name == "json":
         from gradscope.report.json_ import Json
 
         return Json()
+    if name == "html":
+        from gradscope.report.html import Html
+
+        return Html()
     if name == "terminal":
         from gradscope.report.terminal import Terminal
 

@@ -47,7 +47,7 @@ def _ledger(labels: list[str], gain: float, **given: object) -> Ledger:
                   entries=tuple(entries), **{**values, **given})  # fmt: skip
 
 
-def _chain(n: int, gain: float, name: str = "layers.{}", **given: object) -> Measurements:
+def chain(n: int, gain: float, name: str = "layers.{}", **given: object) -> Measurements:
     labels = [f"{name.format(i)}/tanh" for i in range(n)]
     ledger = _ledger(labels, gain)
     head = Head("output", (100, 10), 0, None, ledger.total, ledger)
@@ -120,21 +120,21 @@ def _broken() -> Measurements:
 
 def _odd_names() -> Measurements:
     name = "[red]layer[/red]\x1b[31m.{}\n"
-    chain = _chain(3, -0.4, name)
+    odd = chain(3, -0.4, name)
     model = ModelInfo("a b/[bold]$(touch x)\x1b]0;t\x07.pt", "PyTorch module", 64, 64)
-    return replace(chain, model=model)
+    return replace(odd, model=model)
 
 
 EXAMPLES = {
-    "healthy": lambda: _chain(20, -0.02, skill=_SKILL),
-    "vanishing": lambda: _chain(20, -0.28),
-    "deep": lambda: _chain(300, -0.03),
+    "healthy": lambda: chain(20, -0.02, skill=_SKILL),
+    "vanishing": lambda: chain(20, -0.28),
+    "deep": lambda: chain(300, -0.03),
     "saturated": _saturated,
     "recurrent": _recurrent,
     "residual": _residual,
     "weights-only": _weights_only,
     "synthetic": lambda: replace(
-        _chain(3, -0.1), sample=SampleInfo(None, 64, None, True, False, {"input": (8,)})
+        chain(3, -0.1), sample=SampleInfo(None, 64, None, True, False, {"input": (8,)})
     ),
     "broken": _broken,
     "odd-names": _odd_names,

@@ -74,6 +74,7 @@ def test_whatever_was_measured_can_be_shown(m, diagnosis, findings):
     VALIDATOR.validate(json.loads(text, parse_constant=lambda name: pytest.fail(name)))
     for unicode in (True, False):
         assert render("terminal", found, unicode=unicode)
+    assert render("html", found).endswith("</html>\n")
 
 
 def test_what_was_not_measured_is_null():
