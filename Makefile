@@ -11,7 +11,7 @@ SAMPLES := sample_models
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## examine three of the sample models and repair one
+demo: $(VENV)/.installed  ## examine three of the sample models and repair two
 	@for model in healthy_tanh saturated_tanh deep_tanh; do \
 	  set -- $(SAMPLES)/$$model.pt --data $(SAMPLES)/digits.npz --val $(SAMPLES)/digits_val.npz; \
 	  echo; echo "\$$ gradscope inspect $$*"; echo; \
@@ -19,7 +19,10 @@ demo: $(VENV)/.installed  ## examine three of the sample models and repair one
 	done; \
 	set -- $(SAMPLES)/saturated_tanh.pt --data $(SAMPLES)/digits.npz --val $(SAMPLES)/digits_val.npz; \
 	echo; echo "\$$ gradscope fix $$* --out $(VENV)/fixed.pt"; echo; \
-	$(BIN)/gradscope fix "$$@" --out $(VENV)/fixed.pt
+	$(BIN)/gradscope fix "$$@" --out $(VENV)/fixed.pt || exit $$?; \
+	set -- $(SAMPLES)/saturated_cnn.pt --data $(SAMPLES)/mnist.npz --val $(SAMPLES)/mnist_val.npz --epochs 20; \
+	echo; echo "\$$ gradscope fix $$* --out $(VENV)/fixed_cnn.pt"; echo; \
+	$(BIN)/gradscope fix "$$@" --out $(VENV)/fixed_cnn.pt
 
 test: $(VENV)/.installed-dev browser  ## lint, types and tests
 	$(BIN)/ruff check .
