@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradscope.findings import Skipped
+from gradscope.measurements.attention import Attention
 from gradscope.measurements.histograms import Histogram, Octaves
 from gradscope.measurements.ledger import Head, Ledger, LedgerEntry, LocalEntry, TimeLedger
 from gradscope.measurements.parameters import GradientStats, Layer, Outlier, Parameter, WeightStats
@@ -29,6 +30,7 @@ from gradscope.measurements.states import Role, State
 
 __all__ = [
     "Arm",
+    "Attention",
     "Feature",
     "FirstNonfinite",
     "GradientStats",
@@ -83,6 +85,7 @@ class Measurements:
     skipped: tuple[Skipped, ...] = ()
     inputs: tuple[InputStats, ...] = ()
     first_nonfinite: FirstNonfinite | None = None
+    attention: tuple[Attention, ...] = ()
 
     @property
     def is_empty(self) -> bool:

@@ -12,6 +12,7 @@ from gradscope.config import ProbeSettings
 from gradscope.errors import ProbeError
 from gradscope.findings import Skipped
 from gradscope.measurements import (
+    Attention,
     GradientStats,
     Measurements,
     ModelInfo,
@@ -21,6 +22,7 @@ from gradscope.measurements import (
 )
 from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
+from gradscope.probe.attention import find_attention, may_attend
 from gradscope.probe.calibrate import calibrate
 from gradscope.probe.first_nonfinite import find_first, is_nonfinite
 from gradscope.probe.forward import ForwardPass
@@ -92,6 +94,7 @@ def measure(
         if ranks.rank == 0:
             probed.save(settings.save_gradients, losses is not None)
         made = made_weights(module)
+        attention = probed.attention(sample, whole=model.batch is not None)
     sums = probed.sums
     owners = dict(module.named_modules())
     found_sites = assemble.sites(sums)
@@ -131,6 +134,7 @@ def measure(
         sample_skill=own,
         skipped=(*_missing(model), *skipped),
         inputs=compute_inputs(sums.inputs, list(sample.inputs)),
+        attention=attention,
     )
     if not is_nonfinite(result):
         return result
@@ -153,6 +157,13 @@ class _Probed:
     skipped: list[Skipped] = field(default_factory=list)
     means: dict[str, torch.Tensor] = field(default_factory=dict)
     loss_means: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def attention(self, sample: Sample, *, whole: bool) -> tuple[Attention, ...]:
+        """Of the first samples; nothing where no softmax stands inside."""
+        first = next(iter(sample.batches()), None)
+        if first is None or not may_attend(self.first.graph):
+            return ()
+        return find_attention(self.subject, first, whole=whole)
 
     def run(self, sample: Sample, progress: Progress, *, whole: bool) -> None:
         """Calibrate, sweep, and take the statistics of the parameters' gradients, if wanted."""

@@ -54,6 +54,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "ledger": _ledger(m.ledger),
         "layers": plain(m.layers),
         "activations": plain(m.sites),
+        "attention": plain(m.attention),
         "parameters": plain(m.parameters),
         "first_nonfinite": plain(m.first_nonfinite),
         "findings": plain(inspection.findings),

@@ -15,6 +15,7 @@ from typing import Any
 from gradscope.diagnosis import Evidence, Verdict
 from gradscope.findings import Cause, Finding, Skipped
 from gradscope.measurements import (
+    Attention,
     FirstNonfinite,
     Head,
     InputStats,
@@ -63,6 +64,7 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
         "ledger": {"anyOf": [builder.of(Ledger), _NULL]},
         "layers": {"type": "array", "items": builder.of(Layer)},
         "activations": {"type": "array", "items": builder.of(Site)},
+        "attention": {"type": "array", "items": builder.of(Attention)},
         "parameters": {"type": "array", "items": builder.of(Parameter)},
         "first_nonfinite": {"anyOf": [builder.of(FirstNonfinite), _NULL]},
         "findings": {"type": "array", "items": builder.of(Finding)},

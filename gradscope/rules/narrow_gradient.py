@@ -32,6 +32,7 @@ class NarrowGradient(Rule):
         "total": Threshold(
             -2.75, "decades", "plateaued nets of 12 to 18 layers -2.9 to -11, trained ones -1.6"
         ),
+        "layers": Threshold(5, "layers", "fewer lose it in one or two of them, which grow back"),
     }
     causes = (
         Cause.DEPTH_GAIN, Cause.SMALL_WEIGHTS, Cause.DEPTH_DERIVATIVE, Cause.FLAT_SLOPE,
@@ -46,6 +47,8 @@ class NarrowGradient(Rule):
     def check(self, measured: Measurements) -> Iterator[Finding]:
         limit, found = self.limit("total"), typical_gain(measured)
         if found is None or found.total >= limit or found.lone:
+            return
+        if found.layers < self.limit("layers"):
             return
         known = is_scored(measured)
         parts = (f"weights {found.weight:+.1f}, slope {found.slope:+.1f}, "

@@ -35,6 +35,7 @@ CODES = {
     "GS204": "forward-collapse",
     "GS205": "saturated-gate",
     "GS206": "confident-output",
+    "GS207": "saturated-attention",
     "GS301": "oversized-weight",
     "GS302": "outlier-weight",
     "GS303": "dead-parameter",
