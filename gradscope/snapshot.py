@@ -16,6 +16,8 @@ import torch
 _SMALL = 1 << 14  # elements
 _MOST = 10_000  # containers that are looked into
 _OWN = frozenset({"_parameters", "_buffers", "_modules", "training"})
+_FOREIGN = frozenset({"torch", "builtins", "lightning", "pytorch_lightning"})
+"""Packages whose objects are not followed: a module of Lightning's holds its whole trainer."""
 _DERIVED = ("_g", "_v", "_orig")  # weight_norm and its like make ``weight`` anew from these
 
 
@@ -217,7 +219,7 @@ def _inside(value: Any) -> Any:
     if isinstance(value, list | dict | set | deque):
         return value
     kind = type(value)
-    foreign = kind.__module__.partition(".")[0] in ("torch", "builtins")
+    foreign = kind.__module__.partition(".")[0] in _FOREIGN
     if foreign or isinstance(value, type | torch.nn.Module) or callable(value):
         return None
     return getattr(value, "__dict__", None)

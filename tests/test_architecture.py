@@ -58,6 +58,8 @@ MAY_IMPORT = {
     "fixing": DATA | {"pipeline", "model", "files", "loading", "repair", "diagnosis", "treatment"},
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
     "pytest_plugin": {"testing"},
+    "callbacks": DATA | {"api"},
+    "lightning": DATA | {"api", "callbacks"},
     "api": DATA | {"pipeline", "report", "diagnosis", "settings_file", "model"},
     "cli": DATA
     | {"commandline"}
@@ -95,6 +97,7 @@ RESTRICTED = {
     "rich": {"cli", "report/terminal_page"},
     "sklearn": set[str](),
     "pytest": {"pytest_plugin"},
+    "lightning": {"lightning"},
     "pickle": {"loading"},
     "pickletools": {"loading"},
 }
