@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -113,7 +114,7 @@ def test_the_fixture_tells_of_its_models_at_the_end(ran):
     models = text.split("= models =", 1)[1]
     assert "test_models.py::test_fixture  healthy: total" in models
     assert "test_models.py::test_fixture_that_fails  unhealthy: total -" in models
-    assert "2 errors, 0 warnings" in models
+    assert re.search(r"unhealthy: .*; [1-9] errors, \d warnings", models)
 
 
 def test_the_fixture_writes_into_junit(ran):
