@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ _PREFERRED = (
     "weights", "params", "ema_state_dict", "model_ema", "ema", "generator", "encoder",
 )  # fmt: skip
 _NEVER = ("optimizer", "optim", "scheduler", "scaler", "lr_", "callbacks", "loops", "rng")
+_OPTIMIZERS = ("optim", "param_groups")  # wherever it stands in a name
 _DEPTH = 4
 
 Tensors = Mapping[str, torch.Tensor]
@@ -47,14 +48,19 @@ def find_state_dict(loaded: Any, where: str, key: str | None = None) -> StateDic
         LoadError: there is none.
         OptionError: ``key`` names none.
     """
+    if isinstance(loaded, list | tuple):
+        loaded = _numbered(loaded)
     if not isinstance(loaded, Mapping):
         kind = type(loaded).__name__
         hint = "gradscope opens an nn.Module, a state_dict, or a checkpoint that holds one."
         raise LoadError(f"holds a {kind}, not a model", where=where, hint=hint)
+    _check_whole(loaded, where)
     every = candidates(loaded, every=key is not None)
     if not every:
         keys = ", ".join(str(k) for k in list(loaded)[:6]) or "nothing"
-        raise LoadError(f"holds no state_dict (it has: {keys})", where=where)
+        raise LoadError(
+            f"holds no state_dict (it has: {keys})", where=where, hint=_elsewhere(loaded)
+        )
     path, tensors = min(every, key=lambda c: _rank(*c)) if key is None else _chosen(every, key)
     notes: list[str] = []
     if path:
@@ -62,7 +68,7 @@ def find_state_dict(loaded: Any, where: str, key: str | None = None) -> StateDic
     skipped = [
         str(k)
         for k, v in loaded.items()
-        if not isinstance(v, torch.Tensor | Mapping)
+        if (not isinstance(v, torch.Tensor | Mapping) and not f"{path}.".startswith(f"{k}."))
         or (isinstance(v, Mapping) and str(k).lower().startswith(_NEVER) and path != str(k))
     ]
     if skipped:
@@ -110,19 +116,68 @@ def _candidates(
 ) -> list[tuple[str, Tensors]]:
     """Each dictionary once, under the name that is known: shared ones would have endless paths."""
     seen.add(id(loaded))
-    tensors = {
-        k: v for k, v in loaded.items() if isinstance(k, str) and isinstance(v, torch.Tensor)
-    }
+    tensors = {str(k): v for k, v in loaded.items() if _names(k) and isinstance(v, torch.Tensor)}
+    if "param_groups" in loaded and not every:
+        return []  # an optimizer's, whatever it is called
     found: list[tuple[str, Tensors]] = [(path, tensors)] if tensors else []
     if depth < _DEPTH:
-        names = [k for k in loaded if isinstance(k, str)]
-        for key in sorted(names, key=lambda k: k.lower() not in _PREFERRED):
-            value = loaded[key]
-            wanted = every or not key.lower().startswith(_NEVER)
-            if wanted and isinstance(value, Mapping) and id(value) not in seen:
+        children = {str(k): v for k, v in loaded.items() if _names(k)}
+        for key in sorted(children, key=lambda k: k.lower() not in _PREFERRED):
+            value = children[key]
+            if isinstance(value, list | tuple):
+                value = _numbered(value)
+            if _wanted(key, every) and isinstance(value, Mapping) and id(value) not in seen:
                 below = f"{path}.{key}" if path else key
                 found += _candidates(value, below, depth + 1, every, seen)
     return found
+
+
+def _names(key: Any) -> bool:
+    return isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool))
+
+
+def _wanted(key: str, every: bool) -> bool:
+    name = key.lower()
+    return every or not (name.startswith(_NEVER) or any(o in name for o in _OPTIMIZERS))
+
+
+def _numbered(values: Sequence[Any]) -> Mapping[str, Any]:
+    """Weights in a row, or state_dicts, by their place."""
+    if not values or not all(isinstance(v, torch.Tensor) for v in values):
+        return {str(i): v for i, v in enumerate(values) if isinstance(v, Mapping)}
+    return {str(i): v for i, v in enumerate(values)}
+
+
+def unnamed(tensors: Tensors) -> bool:
+    """Whether they came in a row, as moving averages are kept: in the order of the parameters."""
+    return bool(tensors) and list(tensors) == [str(i) for i in range(len(tensors))]
+
+
+def _check_whole(loaded: Mapping[Any, Any], where: str) -> None:
+    """A part of a checkpoint of DeepSpeed, whose weights lie elsewhere.
+
+    Raises:
+        LoadError: it is one.
+    """
+    inner = loaded.get("module")
+    if not isinstance(inner, Mapping) or "param_shapes" not in loaded:
+        return
+    tensors = [v for v in inner.values() if isinstance(v, torch.Tensor)]
+    if tensors and not any(t.numel() for t in tensors):
+        raise LoadError("its weights are empty: DeepSpeed keeps them beside it, in parts",
+                        where=where, hint=_JOIN)  # fmt: skip
+
+
+_JOIN = "Join them with DeepSpeed's zero_to_fp32.py, and pass what it writes."
+
+
+def _elsewhere(loaded: Mapping[Any, Any]) -> str | None:
+    """Where the weights may be."""
+    if "ds_version" in loaded or "ds_config" in loaded:
+        return _JOIN
+    if "param_groups" in loaded or any("optim" in str(k).lower() for k in loaded):
+        return "It is an optimizer's: the weights are in another file."
+    return None
 
 
 def _chosen(every: list[tuple[str, Tensors]], key: str) -> tuple[str, Tensors]:
@@ -154,6 +209,7 @@ def _rank(path: str, tensors: Tensors) -> tuple[int, int, int, str]:
     """Known names first, then the one with most numbers."""
     last = path.rpartition(".")[2].lower()
     known = _PREFERRED.index(last) if last in _PREFERRED else len(_PREFERRED)
+    known += unnamed(tensors) * len(_PREFERRED)
     if not path and len(tensors) > 1:
         known = 0
     return known, path.count("."), -sum(t.numel() for t in tensors.values()), path

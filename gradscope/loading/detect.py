@@ -42,7 +42,7 @@ def check_file(path: str) -> Path:
     """
     file = Path(path)
     if file.is_dir():
-        raise LoadError("is a folder, not a file", where=path, hint="Name the model file in it.")
+        raise LoadError("is a folder, not a file", where=path, hint=_within(file))
     try:
         if stat.S_ISFIFO(file.stat().st_mode):
             raise LoadError("is a pipe, which cannot be read twice", where=path,
@@ -164,3 +164,21 @@ def _looks_like_text(head: bytes) -> bool:
         return True
     control = set(range(32)) - set(b"\t\n\r\f") | {127}
     return bool(head) and not control & set(head) and head.lstrip()[:1] not in (b"{", b"[", b"<")
+
+
+_MODELS = (
+    "model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json",
+    "pytorch_model.bin", "model.onnx", "diffusion_pytorch_model.safetensors",
+    "adapter_model.safetensors",
+)  # fmt: skip
+
+
+def _within(folder: Path) -> str:
+    """Which file of a folder to name."""
+    if (folder / ".metadata").is_file():
+        return (
+            "It is a distributed checkpoint: python -m torch.distributed.checkpoint.format_utils "
+            f"dcp_to_torch {folder} model.pt makes a file of it."
+        )
+    found = next((folder / name for name in _MODELS if (folder / name).is_file()), None)
+    return f"Name the model file in it: {found}" if found else "Name the model file in it."

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from gradscope.errors import LoadError
-from gradscope.loading.checkpoint import StateDict, some
+from gradscope.loading.checkpoint import StateDict, some, unnamed
 
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 _HINT = "Check --arch and --arch-args."
@@ -23,6 +23,8 @@ def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...
         LoadError: lists missing, unexpected and mis-shaped keys.
     """
     wanted = module.state_dict(keep_vars=True)
+    if unnamed(state.tensors) and not set(state.tensors) & set(wanted):
+        return _in_order(module, state, where)
     notes, tensors = _renamed(dict(state.tensors), wanted)
     tensors |= _tied(tensors, wanted)
     missing = [k for k in wanted if k not in tensors]
@@ -45,6 +47,33 @@ def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...
         first = str(error).split("\n")[0]
         raise LoadError(f"does not fit the architecture: {first}", where=where) from error
     return (*notes, *_types(tensors, wanted))
+
+
+def _in_order(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...]:
+    """Tensors without names: the architecture's parameters, one after the other.
+
+    Raises:
+        LoadError: there are others.
+    """
+    names = [n for n, _ in module.named_parameters()]
+    own = [p for _, p in module.named_parameters()]
+    given = list(state.tensors.values())
+    if [p.shape for p in own] != [t.shape for t in given]:
+        pairs = enumerate(zip(own, given, strict=False))
+        at = next((i for i, (p, t) in pairs if p.shape != t.shape), min(len(own), len(given)))
+        first = f"{names[at]} is {tuple(own[at].shape)}" if at < len(own) else "there is none"
+        got = f"is {tuple(given[at].shape)}" if at < len(given) else "is missing"
+        what = (
+            f"{len(given)} tensors without names do not fit the {len(own)} parameters of the "
+            f"architecture: number {at} {got}, {first}"
+        )
+        raise LoadError(what, where=where, hint=_HINT)
+    with torch.no_grad():
+        for parameter, tensor in zip(own, given, strict=True):
+            parameter.copy_(tensor)
+    left = [n for n, _ in module.named_buffers()]
+    buffers = f"; buffers are those of the architecture: {some(left, 3)}" if left else ""
+    return (f"{len(given)} tensors without names: taken in the order of the parameters{buffers}",)
 
 
 def _types(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> list[str]:

@@ -16,7 +16,8 @@ from gradscope.loading.exchange import of_modules
 from gradscope.loading.export import load_exported
 from gradscope.loading.fitting import fit
 from gradscope.loading.onnx import open_onnx
-from gradscope.loading.pytorch import open_checkpoint
+from gradscope.loading.pytorch import Opened, open_checkpoint
+from gradscope.loading.rebuilders import Unbuilt
 from gradscope.loading.torchscript import load_script
 from gradscope.loading.values import with_values
 from gradscope.loading.weights_file import read_safetensors, read_shards
@@ -85,8 +86,39 @@ def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) 
         module, note = found
         return _whole(path, file, module, settings, legacy, (note, *notes))
     state = find_state_dict(loaded, path, settings.key)
+    if opened.foreign:
+        _check_readable(opened, state.path, path)
     state = StateDict(state.tensors, (*state.notes, *notes), state.path)
     return _from_state(path, f"state_dict{legacy}", state, settings)
+
+
+_UNREADABLE = {
+    "torch._utils._rebuild_qtensor": (
+        "holds quantised weights, and no gradient flows through integers",
+        "Examine the model that it was made from.",
+    ),
+    "torch._utils._rebuild_sparse_tensor": (
+        "holds sparse weights", "Save them with .to_dense().",
+    ),
+}  # fmt: skip
+
+
+def _check_readable(opened: Opened, path: str, where: str) -> None:
+    """Weights that would be left out without a word of their own.
+
+    Raises:
+        LoadError: there are some among those at ``path``.
+    """
+    found = opened.value
+    for key in path.split(".") if path else ():
+        found = found.get(key) if isinstance(found, Mapping) else None
+    values = list(found.values()) if isinstance(found, Mapping) else []
+    values += [v for inner in values if isinstance(inner, tuple) for v in inner]
+    if not any(isinstance(v, Unbuilt) for v in values):
+        return
+    for name, (what, hint) in _UNREADABLE.items():
+        if name in opened.foreign:
+            raise LoadError(what, where=where, hint=hint)
 
 
 def _whole(
@@ -101,6 +133,11 @@ def _whole(
     notes = (*notes, *taken)
     if settings.arch is not None:
         notes = (*notes, "--arch ignored: the file holds a whole module")
+    if type(module).forward is torch.nn.Module.forward:
+        reason = f"a {type(module).__name__} has no forward, so nothing can be run"
+        missing = (("activations, gradients, ledger", reason),)
+        format_ = f"PyTorch module without forward{legacy}"
+        return LoadedModel(path, format_, None, module.state_dict(), notes, missing)
     exchange: Exchange | str = "a legacy file keeps the source of each class beside it"
     if not legacy:
         exchange = of_modules(module, file)

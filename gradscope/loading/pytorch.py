@@ -76,6 +76,8 @@ def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opene
             except UntrustedError:
                 raise refused from None
             value = _load(opened, kind, known, scanned)
+        if isinstance(value, list | tuple):
+            value = {str(i): v for i, v in enumerate(value)}
         if not isinstance(value, Mapping) or not holds_weights(value, Unbuilt):
             raise
         return Opened(value, tuple(ascii(n)[1:-1] for n in sorted(scanned.scan.foreign)))

@@ -42,12 +42,18 @@ def refusal(
 
 def _option(name: str) -> str | None:
     """What would admit a class of modules."""
+    if name in _WRAPPERS:
+        return f"--allow {name}"
     if not all(part.isidentifier() for part in name.split(".")) or name.startswith(_OTHERS):
         return None
     module, _, own = name.rpartition(".")
     if module == "__main__":
         return f"--allow {name}=FILE.py:{own}"
     return f"--allow {module}" if module else None
+
+
+_WRAPPERS = ("torch.optim.swa_utils.AveragedModel",)
+"""Modules of torch's own outside of torch.nn, which call what they are given."""
 
 
 def _own(root: Any, known: Allowed | None) -> set[str]:

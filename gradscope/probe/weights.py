@@ -103,6 +103,9 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         return WeightStats(State.ZERO)
     if not flat.is_floating_point():
         flat = flat.double()
+    elif flat.dtype.itemsize == 1:  # torch has little arithmetic for float8
+        weight = weight.detach().float()
+        flat = weight.reshape(-1)
     bad = n - int(torch.isfinite(flat).sum())
     norm, largest = _norm_and_max(flat, all_finite=bad == 0)
     rms = norm / math.sqrt(max(n - bad, 1))
