@@ -15,8 +15,9 @@ from gradscope.cli.main import main
 from gradscope.diagnosis import Inspection
 from gradscope.report import render
 from tests.bad_requests import good_files
+from tests.renew_screenshots import FOLDER, MOST_BYTES, VIEWS
 from tests.report.examples import EXAMPLES, inspection
-from tests.report.pages import HOSTILE, MADE, deep, hostile
+from tests.report.pages import HOSTILE, MADE, MEASURED, deep, hostile
 
 
 class Reader(HTMLParser):
@@ -61,6 +62,12 @@ def test_same_bytes_in_another_process():
 
 def test_five_hundred_layers_fit_into_six_megabytes():
     assert len(render("html", deep(500)).encode()) <= 6e6
+
+
+def test_there_is_a_small_picture_of_each_kind():
+    expected = {FOLDER / f"{name}-{view}.png" for name in MEASURED for view in VIEWS}
+    assert set(FOLDER.iterdir()) == expected
+    assert all(picture.stat().st_size < MOST_BYTES for picture in expected)
 
 
 def test_it_refers_to_nothing_outside():

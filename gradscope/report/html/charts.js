@@ -185,7 +185,7 @@ CHARTS.units = {
     const trace = {
       type: "heatmap", z: few ? turned(z) : z, text: few ? turned(text) : text, zmin: 0, zmax: 100, colorscale: scale,
       hovertemplate: "%{text}<extra></extra>", xgap: (few ? rows : n) <= 64 ? 2 : 0, ygap: (few ? n : rows) <= 40 ? 2 : 0, hoverongaps: false,
-      colorbar: { orientation: "h", thickness: 10, len: width < 500 ? 0.8 : 0.4, x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", tickvals: marks, ticktext: marks.map(m => m + "%"), outlinewidth: 0 },
+      colorbar: { orientation: "h", thickness: 10, len: width < 500 ? 0.8 : 0.4, x: 1, xanchor: "right", y: 1.02, yanchor: "bottom", title: { text: width < 500 ? v.word : `${v.word}, share of samples and positions`, side: "top", font: { size: 12 } }, tickvals: marks, ticktext: marks.map(m => m + "%"), outlinewidth: 0 },
     };
     const units = valueAxis(rows < longest || v.per > 1 ? "units, first to last" : "unit", { showgrid: false, zeroline: false, ticks: "" });
     const layers = valueAxis("", {

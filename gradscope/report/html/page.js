@@ -124,7 +124,7 @@ function startPrinting() {
     printing = true;
     theme = document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
-    document.querySelectorAll("details:not([open])").forEach(d => { d.open = true; opened.push(d); });
+    document.querySelectorAll("details:not([open]):not(.screen)").forEach(d => { d.open = true; opened.push(d); });
     Object.values(charts).forEach(c => c.draw(680));
   });
   addEventListener("afterprint", () => {

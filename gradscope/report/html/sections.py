@@ -62,11 +62,11 @@ def figures(m: Measurements) -> Iterator[Figure]:
 def evidence(inspection: Inspection) -> Table:
     """What the verdict rests on."""
     columns = (
-        Column("What", numeric=False), Column("Measured"), Column("Compared with"),
+        Column("What", numeric=False), Column("Measured"), Column("Limit"),
     )  # fmt: skip
     table = Table("evidence", "Evidence", columns)
     for e in inspection.diagnosis.evidence:
-        limit = "not compared" if e.threshold is None else number(e.threshold)
+        limit = "none" if e.threshold is None else number(e.threshold)
         value = table.number(e.value, _no_evidence(inspection.measurements, e.statement))
         table.add(Cell(safe(e.statement)), value, Cell(limit))
     return table
