@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 from gradscope.model import Batch, Sample
 from gradscope.probe.backward import Listener, joint, scaled
@@ -24,6 +25,7 @@ from gradscope.probe.spine import Spine, find_spine
 from gradscope.probe.stats import ForwardStats, PerSample
 from gradscope.probe.subject import Subject, models_code
 from gradscope.probe.sums import SiteSums, Sums
+from gradscope.probe.targets import PAYS_FROM, activation_targets
 from gradscope.progress import Progress
 
 
@@ -84,7 +86,12 @@ class Sweep:
         channels = bool(run.sites) and run.sites[0].unit_axis != -1
         add_batch(sums.inputs, batch, channels=channels)
         plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]
-        listeners = [self._backward(run, plans, head, batch) for head in range(len(run.heads))]
+        targets = self._targets(run, plans)
+        listeners = [
+            self._backward(run, plans, head, batch, targets) for head in range(len(run.heads))
+        ]
+        if targets is not None:
+            self._to_parameters(run, batch)
         self._subject.make_gradients_dense()
         self._gather_sites(run, listeners)
         for head, (plan, listener) in enumerate(zip(plans, listeners, strict=True)):
@@ -98,39 +105,73 @@ class Sweep:
         """Samples that can be told apart."""
         return 1 if self._axes.coupled else batch.size
 
+    def _targets(self, run: ForwardPass, plans: Sequence[_HeadPlan]) -> list[GradientEdge] | None:
+        """Where the passes of the draws may end; None if they go on to the parameters."""
+        if len(self._draws) < PAYS_FROM or not self._parameters():
+            return None
+        return activation_targets(run, (cut for plan in plans for cut in plan.cuts))
+
     def _backward(
-        self, run: ForwardPass, plans: Sequence[_HeadPlan], head: int, batch: Batch
+        self,
+        run: ForwardPass,
+        plans: Sequence[_HeadPlan],
+        head: int,
+        batch: Batch,
+        targets: list[GradientEdge] | None,
     ) -> Listener:
         n = self._independent(batch)
         listener = Listener(run.graph, n, self._layouts(run, n))
         listener.listen(run.record_of, plans[head].cuts)
-        root = run.heads[head]
-        layout = self._head_layout(head, root.shape, n)
-        wanted = self._wanted(run)
-        meta = root.edge.node._input_metadata[root.edge.output_nr]
+        wanted = targets or self._wanted(run)
         try:
             for draw in self._draws:
-                cotangent = torch.ones(root.shape) if self._axes.single else unit_cotangent(
-                    root.shape, layout, seed=self._seed, head=head, draw=draw,
-                    start=batch.start, samples=n,
-                )  # fmt: skip
-                cotangent = cotangent.to(meta.dtype).to(meta.device)
                 last = draw == self._draws[-1] and head == len(run.heads) - 1
-                with models_code("the backward pass failed"):
-                    torch.autograd.backward(
-                        [root.edge], [cotangent], retain_graph=not last, inputs=wanted
-                    )
+                cotangent = self._cotangent(run, head, draw, batch)
+                self._pass(run, {head: cotangent}, wanted, keep=not last or targets is not None)
                 listener.end_draw()
-                self.sums.backward_passes += 1
         finally:
             listener.close()
         listener.settle()
         return listener
 
+    def _to_parameters(self, run: ForwardPass, batch: Batch) -> None:
+        """All heads and draws in one pass."""
+        sums = {
+            head: sum(self._cotangent(run, head, draw, batch).double() for draw in self._draws)
+            for head in range(len(run.heads))
+        }
+        self._pass(run, sums, self._parameters(), keep=False)
+
+    def _pass(
+        self, run: ForwardPass, cotangents: Mapping[int, Any], wanted: Sequence[Any], *, keep: bool
+    ) -> None:
+        """One backward pass from some heads."""
+        edges = [run.heads[head].edge for head in cotangents]
+        metas = [edge.node._input_metadata[edge.output_nr] for edge in edges]
+        values = [
+            v.to(meta.dtype).to(meta.device)
+            for v, meta in zip(cotangents.values(), metas, strict=True)
+        ]
+        with models_code("the backward pass failed"):
+            torch.autograd.backward(edges, values, retain_graph=keep, inputs=wanted)
+        self.sums.backward_passes += 1
+
+    def _cotangent(self, run: ForwardPass, head: int, draw: int, batch: Batch) -> torch.Tensor:
+        shape, n = run.heads[head].shape, self._independent(batch)
+        if self._axes.single:
+            return torch.ones(shape)
+        layout = self._head_layout(head, shape, n)
+        return unit_cotangent(
+            shape, layout, seed=self._seed, head=head, draw=draw, start=batch.start, samples=n
+        )
+
+    def _parameters(self) -> list[torch.Tensor]:
+        return [p for p in self._subject.names.tensors.values() if p.requires_grad and p.is_leaf]
+
     def _wanted(self, run: ForwardPass) -> list[torch.Tensor]:
         """Where gradients must arrive: parameters; the input only if an activation stands before
         all of them, since its gradient costs a product that training does not need."""
-        wanted = [p for p in self._subject.names.tensors.values() if p.requires_grad and p.is_leaf]
+        wanted = self._parameters()
         if any(not below_has_parameters(run.graph, node) for node in run.record_of):
             wanted += list(run.leaves)
         return wanted or list(run.leaves)
