@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ WHOLE = {
         nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     ),
     "half": lambda: nn.Linear(3, 3).half(),
-    "named": lambda: nn.ModuleDict({"a b/c": nn.Linear(3, 3)}),
+    "named": lambda: nn.Sequential(OrderedDict({"a b/c": nn.Linear(3, 3)})),
 }  # fmt: skip
 
 
