@@ -22,6 +22,7 @@ from gradscope.probe.losses import (
     skill,
 )
 from gradscope.probe.shards import EVERYTHING, Shares, part
+from gradscope.probe.state import BackwardInEval
 from gradscope.probe.subject import Subject, models_code
 from gradscope.progress import Progress
 
@@ -57,7 +58,8 @@ class Scorer:
         self._decide_alike(sample)
         for batch in self._shares.of(sample).batches():
             with torch.enable_grad():
-                output, labels = self._run(batch)
+                with BackwardInEval():
+                    output, labels = self._run(batch)
                 loss = self._decided(output, labels)
                 losses = loss.function(output, labels)
                 if losses.requires_grad:

@@ -140,6 +140,16 @@ def cells_are_fused(x: torch.Tensor) -> bool:
     return x.device.type != "cpu"
 
 
+class BackwardInEval(torch.overrides.TorchFunctionMode):
+    """Lets recurrent layers off the CPU be differentiated in eval mode, which cuDNN refuses."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func not in _RECURRENT or not cells_are_fused(args[0]):
+            return func(*args, **(kwargs or {}))
+        with switched_off_fusion():
+            return func(*args, **(kwargs or {}))
+
+
 class _NoCheckpoint:
     """Stands in for the reentrant checkpoint: runs the segment once, and keeps its graph."""
 

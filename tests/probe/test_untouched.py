@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gradscope.errors import GradscopeError
+from gradscope.probe.state import BackwardInEval
 from gradscope.snapshot import Snapshot
 from tests.support import measured
 
@@ -73,6 +74,25 @@ def test_frozen_weights_have_gradients_all_the_same():
     found = measured(module, torch.randn(8, 4))
     assert [p.trainable for p in found.parameters] == [False] * 4
     assert all(p.gradient.norm for p in found.parameters)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["gpu", "cpu"])
+def test_recurrent_layers_of_a_gpu_are_differentiated_without_cudnn(fused, monkeypatch):
+    """Whose backward pass refuses eval mode. On a CPU nothing is switched off."""
+    seen = []
+    monkeypatch.setattr("gradscope.probe.state.cells_are_fused", lambda x: fused)
+    lstm, real = nn.LSTM(3, 2), torch.lstm
+
+    class Watched(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            if func is real:
+                seen.append(torch._C._get_cudnn_enabled())
+            return func(*args, **(kwargs or {}))
+
+    with Watched(), BackwardInEval():
+        lstm(torch.zeros(1, 1, 3))
+    assert seen == [not fused]
+    assert torch._C._get_cudnn_enabled()
 
 
 def test_fused_transformers_are_unfused():
