@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode", "ranks"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA
-    | {"model", "snapshot", "files", "probe", "diagnosis", "counterfactual", "treatment"},
+    | {"model", "snapshot", "fusion", "files", "probe", "diagnosis", "counterfactual", "treatment"},
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}

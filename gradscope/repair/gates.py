@@ -16,7 +16,16 @@ from gradscope.probe.activations import SIGMOID, TANH
 from gradscope.repair.base import Case, Remedy, Result
 from gradscope.repair.compare import scale_of
 from gradscope.repair.kappa import least_alpha, pre_activations, refitted
-from gradscope.repair.recurrent import GATES, Own, Part, find_parts, inputs_of, run, why_none
+from gradscope.repair.recurrent import (
+    GATES,
+    OTHERWISE,
+    Own,
+    Part,
+    find_parts,
+    inputs_of,
+    run,
+    why_none,
+)
 
 ROUNDS = 6
 LONG = 40
@@ -50,13 +59,13 @@ class KappaGates(Remedy):
         changed: dict[str, torch.Tensor] = {}
         said: list[str] = []
         for module in dict.fromkeys(p.module for p in parts):
+            mine = [p for p in parts if p.module == module]
             with case.with_tensors(changed):
-                inputs = list(inputs_of(case, module))
+                inputs = list(inputs_of(case, mine[0]))
             if not inputs:
-                said.append(f"{type(module).__name__} left as it is: packed or unbatched sequences")
+                said.append(f"{mine[0].names[0]} left as it is: {OTHERWISE}")
                 continue
             x = torch.cat(inputs, dim=1) if len({len(i) for i in inputs}) == 1 else inputs[0]
-            mine = [p for p in parts if p.module is module]
             changed |= _module(case, mine, x, said)
         if changed and _learned(case):
             for link in readout:
@@ -84,7 +93,7 @@ def _module(
         outputs = []
         for part in [p for p in parts if p.depth == depth]:
             alphas = _part(case, part, x, changed)
-            if part.kind == "LSTM" and len(x) >= LONG and len(part.names) == 4:
+            if part.kind == "LSTM" and len(x) >= LONG and len(part.names) > 2:
                 changed |= forget_open(case, part, changed)
             gates = zip(GATES[part.kind], alphas, strict=True)
             shrunk = ", ".join(f"{g} {a:.3g}" for g, a in gates if a > 1)
@@ -108,10 +117,11 @@ def _part(case: Case, part: Part, x: torch.Tensor, changed: dict[str, torch.Tens
         if max(alphas) < 1.01:
             break
         whole = [w * a for w, a in zip(whole, alphas, strict=True)]
-        for name in part.names:
-            value = _own(case, changed)(name).detach()
+        values = []
+        for value in part.read(_own(case, changed)):
             factor = torch.tensor([1 / a for a in alphas]).to(value).repeat_interleave(part.hidden)
-            changed[name] = value * factor.reshape(-1, *[1] * (value.dim() - 1))
+            values.append(value * factor.reshape(-1, *[1] * (value.dim() - 1)))
+        changed |= part.write(values)
     return whole
 
 
@@ -119,12 +129,11 @@ def forget_open(
     case: Case, part: Part, changed: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Biases of an LSTM with those of the forget gate adding up to 1."""
-    found = {}
-    for name, value in zip(part.names[2:4], (1.0, 0.0), strict=True):
-        bias = _own(case, changed)(name).detach().clone()
-        bias[part.hidden : 2 * part.hidden] = value
-        found[name] = bias
-    return found
+    *matrices, b_ih, b_hh = (v.clone() for v in part.read(_own(case, changed)))
+    forget = slice(part.hidden, 2 * part.hidden)
+    b_ih[forget], b_hh[forget] = 1.0, 0.0
+    written = part.write([*matrices, b_ih, b_hh])
+    return {n: v for n, v in written.items() if n not in part.names[:2]}
 
 
 def _own(case: Case, changed: dict[str, torch.Tensor]) -> Own:

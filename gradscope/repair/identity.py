@@ -39,11 +39,11 @@ class Identity(Remedy):
                 said.append(f"{part.names[1]} left as it is: it belongs to a GRU")
                 continue
             if part.kind == "LSTM":
-                if len(part.names) == 4:
+                if len(part.names) > 2:
                     changed |= forget_open(case, part, changed)
                     said.append(f"{part.names[2]}: forget gate at 1")
                 continue
-            steps = max((len(x) for x in inputs_of(case, part.module)), default=0)
+            steps = max((len(x) for x in inputs_of(case, part)), default=0)
             weight = case.tensors[part.names[1]].detach()
             long = steps > LONG
             changed[part.names[1]] = (

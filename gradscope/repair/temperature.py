@@ -10,9 +10,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradscope.repair.base import Case, Remedy, Result
+from gradscope.repair.base import Case, Remedy, Result, Tensors
+
+_aten = torch.ops.aten
+_SOFTMAX = (_aten._softmax, _aten._safe_softmax)
+_WEIGHT, _BIAS = "in_proj_weight", "in_proj_bias"
 
 WORKING = 2.0
 """Key-centred logits of attention that has learned: 1.4 to 2.8 in six encoders on digits. Cooled to
@@ -21,79 +25,93 @@ WORKING = 2.0
 
 
 class Temperature(Remedy):
-    """``torch.nn.MultiheadAttention`` with one projection for q, k and v."""
+    """Attention with one projection for q, k and v, as ``torch.nn.MultiheadAttention`` has, in
+    whole modules, scripts, exported programs and state_dicts."""
 
     name: ClassVar[str] = "temperature"
     summary: ClassVar[str] = "queries and keys of saturated attention scaled down"
 
     def requires(self, case: Case) -> str | None:
         """An attention layer of torch's."""
-        some = _modules(case)
+        some = _weights(case)
         return None if some else "no torch.nn.MultiheadAttention with in_proj_weight was found"
 
     def apply(self, case: Case) -> Result:
         """In the order of the model, each after those before it."""
         changed: dict[str, torch.Tensor] = {}
         said = []
-        for path, module in _modules(case):
+        for weight in _weights(case):
+            path = weight.removesuffix(_WEIGHT).removesuffix(".")
             with case.with_tensors(changed):
-                r = _spread(case, module)
+                r = _spread(case, weight)
             if r is None:
                 said.append(f"{path} left as it is: its queries and keys were not seen")
             if r is None or r <= WORKING:
                 continue
-            for own in ("in_proj_weight", "in_proj_bias"):
-                name = f"{path}.{own}" if path else own
+            for name in (weight, weight.removesuffix(_WEIGHT) + _BIAS):
                 if name in case.tensors:
                     value = case.tensors[name].detach().clone()
-                    value[: 2 * module.embed_dim] *= (WORKING / r) ** 0.5
+                    value[: 2 * (len(value) // 3)] *= (WORKING / r) ** 0.5
                     changed[name] = value
             said.append(f"{path}: logits of {r:.3g} rms to {WORKING:g}")
         return Result(changed, tuple(said))
 
 
-def _modules(case: Case) -> list[tuple[str, torch.nn.MultiheadAttention]]:
+def _weights(case: Case) -> list[str]:
+    """Names of packed projections, (3 E, E)."""
     return [
-        (path, m)
-        for path, m in case.trainee.module.named_modules()
-        if isinstance(m, torch.nn.MultiheadAttention)
-        and (f"{path}.in_proj_weight" if path else "in_proj_weight") in case.tensors
-    ]
+        name for name, t in case.tensors.items()
+        if name.rpartition(".")[2] == _WEIGHT and t.dim() == 2 and t.shape[0] == 3 * t.shape[1]
+    ]  # fmt: skip
 
 
-def _spread(case: Case, module: torch.nn.MultiheadAttention) -> float | None:
+def _spread(case: Case, weight: str) -> float | None:
     """Root mean square of the key-centred logits over the training samples; None if not seen."""
     squares: list[torch.Tensor] = []
-
-    def hook(_: Any, args: tuple[Any, ...]) -> None:
-        if len(args) > 1 and args[0].dim() == 3 and not args[0].is_nested:
-            squares.append(_logits(module, args[0], args[1]).square().mean().cpu())
-
-    # Without keywords: the flag that asks for them is state, which every call puts back.
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        case.trainee.set_training(False)
-        for batch in case.data.once():
-            with torch.no_grad():
-                case.trainee.call(batch)
-    finally:
-        handle.remove()
+    case.trainee.set_training(False)
+    for batch in case.data.once():
+        # With gradients: without them torch runs all of the attention as one operation.
+        with torch.enable_grad(), _Logits(case.tensors, weight) as seen:
+            case.trainee.call(batch)
+        squares += seen.squares
     return float(torch.stack(squares).mean().sqrt()) if squares else None
 
 
-def _logits(
-    module: torch.nn.MultiheadAttention, query: torch.Tensor, key: torch.Tensor
-) -> torch.Tensor:
-    """(samples, heads, queries, keys), each row centred, float64."""
-    e, heads = module.embed_dim, module.num_heads
-    bias = module.in_proj_bias
-    parts = []
-    for i, x in enumerate((query, key)):
-        rows = slice(i * e, (i + 1) * e)
-        own = None if bias is None else bias.detach()[rows]
-        y = F.linear(x.detach(), module.in_proj_weight.detach()[rows], own).double()
-        y = y if module.batch_first else y.transpose(0, 1)
-        parts.append(y.reshape(*y.shape[:2], heads, e // heads).transpose(1, 2))
-    logits = parts[0] @ parts[1].transpose(-1, -2) / (e // heads) ** 0.5
-    centred: torch.Tensor = logits - logits.mean(dim=-1, keepdim=True)
-    return centred
+class _Logits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, keeps the mean square of the logits of one attention layer: what enters the
+    softmax after a product with its projection."""
+
+    def __init__(self, tensors: Tensors, wanted: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.squares: list[torch.Tensor] = []
+        self._wanted, self._last = wanted, ""
+        self._spans = [
+            (t.data_ptr(), t.data_ptr() + t.nbytes, name) for name, t in tensors.items() if t.nbytes
+        ]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        packet = func.overloadpacket
+        if packet in (_aten.addmm, _aten.mm, _aten.linear):
+            self._note(args[1] if packet is _aten.linear else args[-1])
+        elif self._last == self._wanted and "scaled_dot_product" in packet.__name__:
+            q, k = (t.detach().double() for t in args[:2])
+            scale = (kwargs or {}).get("scale") or q.shape[-1] ** -0.5
+            self._take(q @ k.transpose(-1, -2) * scale)
+        elif self._last == self._wanted and packet in _SOFTMAX:
+            self._take(args[0].detach().double())
+        return func(*args, **(kwargs or {}))
+
+    def _note(self, weight: torch.Tensor) -> None:
+        at = weight.data_ptr()
+        found = next((name for low, high, name in self._spans if low <= at < high), None)
+        self._last = found or self._last
+
+    def _take(self, logits: torch.Tensor) -> None:
+        seen = torch.isfinite(logits)  # masked keys have none
+        count = seen.sum(dim=-1, keepdim=True).clamp_min(1)
+        kept = torch.where(seen, logits, 0.0)
+        centred = torch.where(seen, kept - kept.sum(dim=-1, keepdim=True) / count, 0.0)
+        self.squares.append(centred.square().sum().cpu() / seen.sum().clamp_min(1).cpu())
+        self._last = ""
