@@ -17,7 +17,7 @@ from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target
 from gradscope.findings import Skipped
 from gradscope.model import Given
-from gradscope.progress import Progress, Silent
+from gradscope.progress import Named, Progress, Silent
 from gradscope.ranks import ALONE, LostError, Ranks
 
 if TYPE_CHECKING:
@@ -97,7 +97,11 @@ def check(
         check_device(settings.probe.device)
         _limits(settings)
     before = known or {}
-    models = tuple(_checked(s, wanted, before.get(s.model, ()), progress, ranks) for s in subjects)
+    shown, n = progress or Silent(), len(subjects)
+    models = tuple(
+        _checked(s, wanted, before.get(s.model, ()), Named(shown, f"{i} of {n}, {s.model}"), ranks)
+        for i, s in enumerate(subjects, 1)
+    )
     notes = tuple(unused(wanted, models))
     return CheckResult(models, summarise(models), wanted.fail_on, notes, rules=_rules())
 
@@ -106,7 +110,7 @@ def _checked(
     settings: Settings,
     wanted: CheckSettings,
     known: Iterable[Entry],
-    progress: Progress | None,
+    progress: Progress,
     ranks: Ranks,
 ) -> ModelCheck:
     """One model; nothing of it is kept but what was found."""

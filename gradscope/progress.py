@@ -29,3 +29,22 @@ class Silent:
 
     def finish(self) -> None:
         """Ignore it."""
+
+
+class Named:
+    """Progress on one of several things, which is named before every stage."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def start(self, what: str, total: int | None) -> None:
+        """Begin a stage."""
+        self._progress.start(f"{self._name}: {what}", total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Some steps are done."""
+        self._progress.advance(steps)
+
+    def finish(self) -> None:
+        """The stage is done."""
+        self._progress.finish()

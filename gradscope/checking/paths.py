@@ -34,11 +34,19 @@ def model_files(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def local(path: str) -> str:
-    """Relative to the working directory where it lies under it, so that reports name no machine."""
+    """Relative to the working directory where it lies under it, so that reports name no machine.
+
+    Nothing is resolved: what ``..`` means after a link is for the system to say.
+    """
     if not os.path.isabs(path):
-        return os.path.normpath(path) if path else path
-    relative = os.path.relpath(path)
-    return path if relative.split(os.sep)[0] == os.pardir else relative
+        return path.removeprefix(f".{os.sep}") or path
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it was removed
+        return path
+    relative = os.path.relpath(path, here)
+    steps = {os.pardir, os.curdir}
+    return path if steps & {*path.split(os.sep), *relative.split(os.sep)} else relative
 
 
 def matches(path: str, pattern: str) -> bool:

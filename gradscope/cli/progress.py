@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
+from gradscope.report.text import safe
+
 DELAY = 1.0
 """Seconds before anything is drawn; what is quicker needs no progress bar."""
 
@@ -30,7 +32,7 @@ class TerminalProgress:
     def __init__(self, console: Console, delay: float = DELAY) -> None:
         self._bar = RichProgress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -66,7 +68,7 @@ class TerminalProgress:
     def start(self, what: str, total: int | None) -> None:
         """Begin a stage of ``total`` steps; the one before it is over."""
         self.finish()
-        self._bar.add_task(what, total=total)
+        self._bar.add_task(safe(what), total=total)
 
     def advance(self, steps: int = 1) -> None:
         """Some steps of the stage are done."""

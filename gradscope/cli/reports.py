@@ -23,7 +23,7 @@ class Reports:
     def write(self, result: CheckResult) -> None:
         """Render and write them all; files first, so that a closed stdout loses none."""
         for name, target in self.written:
-            emit(_rendered(name, result, target), target)
+            emit(_rendered(name, result, target), target, "--output")
         for name in self.printed:
             emit(_rendered(name, result, None), None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gradscope.errors import OptionError
 from gradscope.rules.limits import find_rule
 from gradscope.rules.registry import all_rules
 
@@ -30,12 +31,16 @@ def selected(
         where: what to name in the message, for each of the two.
 
     Raises:
-        OptionError: a code that means nothing.
+        OptionError: a code that means nothing, or no rule is left.
     """
     chosen, dropped = _union(select, where[0]), _union(ignore, where[1])
     if not chosen and not dropped:
         return None
-    return (chosen or frozenset(r.code for r in all_rules())) - dropped
+    left = (chosen or frozenset(r.code for r in all_rules())) - dropped
+    if not left:
+        what = f"leaves no rule of those that {where[0]} names"
+        raise OptionError(what, where=where[1], hint="'gradscope rule' lists them.")
+    return left
 
 
 def _union(keys: Iterable[str], where: str) -> frozenset[str]:

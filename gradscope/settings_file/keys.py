@@ -55,7 +55,8 @@ def text(value: object, folder: str) -> str:
 
 def path(value: object, folder: str) -> str:
     """A file, relative to the folder of the settings file."""
-    return os.path.normpath(os.path.join(folder, text(value, folder)))
+    given = text(value, folder)
+    return given if folder == os.curdir else os.path.join(folder, given)
 
 
 def source(value: object, folder: str) -> str:

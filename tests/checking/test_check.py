@@ -133,6 +133,7 @@ def test_a_bug_says_which_model_shows_it(folder, capsys):
         (["nobody*.pt"], "MODEL: no file matches 'nobody*.pt'"),
         (["a.pt", "--select", "GS110"], "--select: there is no rule 'GS110'. Did you mean GS10"),
         (["a.pt", "--ignore", ""], "--ignore: there is no rule ''"),
+        (["a.pt", "--select", "GS2", "--ignore", "GS20"], "--ignore: leaves no rule of those"),
         (["a.pt", "--format", "consice"], "Did you mean 'concise'?"),
         (["a.pt", "--format", "json", "--format", "concise"], "--output json:FILE"),
         (["a.pt", "--output", "concise"], "FORMAT:PATH"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,18 @@ def test_a_glob_that_matches_no_file_is_an_error(pattern):
 def test_a_path_below_the_working_directory_names_no_machine(folder: Path):
     assert local(str(folder / "deep" / "x.pt")) == "deep/x.pt"
     assert local(str(folder.parent / "x.pt")) == str(folder.parent / "x.pt")
-    assert local("./deep/../a.pt") == "a.pt"
+    assert local("./a.pt") == "a.pt"
+    # Where `link` is a link, `link/../a.pt` is no neighbour of it.
+    assert local("link/../a.pt") == "link/../a.pt"
+    assert local(str(folder / "link" / ".." / "a.pt")) == str(folder / "link" / ".." / "a.pt")
     assert matches("deep/er/d.pt", str(folder / "**" / "*.pt"))
     assert matches("gone.pt", "gone.pt")
     assert not matches("a.pt", "deep/*.pt")
+
+
+def test_a_working_directory_that_is_gone_names_nothing(folder: Path):
+    inner = folder / "gone"
+    inner.mkdir()
+    os.chdir(inner)
+    inner.rmdir()
+    assert local(str(folder / "a.pt")) == str(folder / "a.pt")
