@@ -210,7 +210,7 @@ def test_pruning_removes_what_is_fixed_and_tightens_and_never_loosens(tmp_path: 
     for name in ("m.pt", "refused.pt"):
         (tmp_path / name).touch()
     path = str(tmp_path / "b.json")
-    looser = replace(OTHER, value=-8.0)
+    looser = replace(OTHER, value=-6.3)  # passes, and yet
     before = Baseline({
         "m.pt": (GONE, replace(ENTRY, value=-9.0), entry_of(OTHER)),
         "refused.pt": (ENTRY,), "deleted.pt": (ENTRY,),

@@ -92,6 +92,16 @@ def test_an_ignore_is_about_a_rule_a_place_and_a_model(ignore, is_ignored, tmp_p
     assert bool(list(unused(settings, [model]))) is (applies and not is_ignored)
 
 
+def test_an_ignore_is_not_called_unused_where_nobody_looked():
+    ignores = ((Ignore("GS203", "why"), frozenset({"GS203"})),)
+    settings = CheckSettings(codes=frozenset({"GS101"}), ignores=ignores)
+    model = count_findings("m.pt", UNHEALTHY, settings)
+    assert list(unused(settings, [model])) == []
+    everything = replace(settings, codes=None)
+    assert list(unused(everything, [refusal("m.pt", "no", 2)])) == []
+    assert len(list(unused(everything, [model]))) == 1
+
+
 def test_brackets_in_a_place_can_be_written_as_they_are_printed():
     place = next(f.where for f in SATURATED.findings if f.code == "GS202")
     ignores = ((Ignore("GS202", "why", where=place), frozenset({"GS202"})),)

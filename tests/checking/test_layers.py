@@ -73,6 +73,9 @@ def test_flags_come_before_tables_of_models_before_the_file_before_defaults(fold
         [[model]]
         path = "models/a.pt"
         seed = 4
+        draws = 3
+        arch = "package.nets:Net"
+        val = "package.loaders:val"
     """)  # fmt: skip
     layers = Layers({"draws": 9, "select": None}, find_settings())
     seeds = {p: layers.of_model(p)["seed"] for p in ("a.pt", "b.onnx", "old/c.pt", "[x].pt")}
@@ -80,7 +83,9 @@ def test_flags_come_before_tables_of_models_before_the_file_before_defaults(fold
         "a.pt": 4, "b.onnx": 1, "old/c.pt": 1, "[x].pt": 3
     }  # fmt: skip
     assert seeds["a.pt"].source == "../gradscope.toml, model 2"
-    draws, samples = layers.of_model("a.pt")["draws"], layers.of_model("a.pt")["samples"]
+    mine = layers.of_model("a.pt")
+    assert (mine["arch"].value, mine["val"].value) == ("package.nets:Net", "package.loaders:val")
+    draws, samples = mine["draws"], mine["samples"]
     assert (draws.value, draws.source, samples.source) == (9, "flag", "default")
 
 
