@@ -29,7 +29,7 @@ INSPECTIONS = {
 }
 
 
-def _stub(settings: Settings, progress: Progress | None = None) -> Inspection:
+def _stub(settings: Settings, progress: Progress | None = None, **others: object) -> Inspection:
     """What is found in a model depends on its name alone."""
     name = Path(settings.model).stem
     if name == "bug":

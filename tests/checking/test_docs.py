@@ -39,7 +39,7 @@ def test_every_key_and_its_default_is_in_the_table():
         for row in rows
         if len(row) == 4
         for key, default in zip(
-            re.findall(r"`([a-z-]+)`", row[0]), (row[1].split(",") * 4)[:6], strict=False
+            re.findall(r"`([a-z-]+)`", row[0]), row[1].split(",") * 8, strict=False
         )
     }
     assert set(told) == {*keys.PER_MODEL, *keys.WHOLE_RUN, "ignore"}
