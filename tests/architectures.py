@@ -310,6 +310,25 @@ class Gpt(nn.Module):
         return self.head(self.blocks(self.words(x)))
 
 
+class Written(nn.Module):
+    """Activations written otherwise: a sine, a choice, the larger of two, limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(6)])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores."""
+        x = torch.sin(self.layers[0](x))
+        h = self.layers[1](x)
+        h = self.layers[2](torch.where(h > 0, h, torch.zeros_like(h)))
+        h = self.layers[3](torch.maximum(h, torch.zeros_like(h)))
+        h = self.layers[4](torch.clamp(h, -1.0, 1.0))
+        h = self.layers[5](torch.clamp(h, 0.0, 6.0))
+        return self.head(torch.maximum(torch.zeros_like(h), h))
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One row of the matrix.
@@ -350,5 +369,6 @@ ARCHITECTURES = (
     Architecture("gated", Gated, _x(2, 5, 5)),
     Architecture("wavenet", WaveNet, _x(1, 9)),
     Architecture("autoencoder", Autoencoder, _x(8)),
+    Architecture("written", Written, _x(6)),
     Architecture("gpt", Gpt, _words(11, 5)),
 )

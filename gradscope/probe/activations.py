@@ -206,8 +206,10 @@ def _clamp(*args: Any, **kwargs: Any) -> Call | None:
 
 
 def _maximum(*args: Any, **kwargs: Any) -> tuple[Call, torch.Tensor] | None:
-    """``maximum(z, 0)``."""
+    """``maximum(z, 0)``, in either order."""
     z, other = args[:2]
+    if _is_zero(z) and not z.requires_grad:
+        z, other = other, z
     return (Call(RELU), z) if z.is_floating_point() and _is_zero(other) else None
 
 

@@ -101,9 +101,11 @@ class Listener:
     def _activation_hook(self, node: int) -> Callable[[Any, Any], None]:
         plain = self._plain_rows(node)
         out, pre = ("out", node), ("pre", node)
+        edges = self._graph.inputs[node]
+        place = next((i for i, e in enumerate(edges) if e is not None), 0)  # maximum(0, z): 1
 
         def hook(grad_inputs: Any, grad_outputs: Any) -> None:
-            for key, gradient in ((out, grad_outputs[0]), (pre, grad_inputs[0])):
+            for key, gradient in ((out, grad_outputs[0]), (pre, grad_inputs[place])):
                 if gradient is None:
                     continue
                 if plain:  # a recurrent network runs this thousands of times a pass

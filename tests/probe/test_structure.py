@@ -304,6 +304,7 @@ WRITTEN = {
     "where": (lambda z: torch.where(z > 0, z, torch.zeros_like(z)), F.relu),
     "where, a number": (lambda z: torch.where(z >= 0, z, 0.0), F.relu),
     "maximum": (lambda z: torch.maximum(z, torch.zeros_like(z)), F.relu),
+    "maximum, 0 first": (lambda z: torch.maximum(torch.tensor(0.0), z), F.relu),
     "clamped from below": (lambda z: z.clamp(min=0), F.relu),
     "clamped": (lambda z: z.clamp(-1.0, 1.0), F.hardtanh),
     "clamped by functions": (lambda z: torch.clamp(z, min=0, max=6), F.relu6),

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.architectures import Written
+
 Built = tuple[nn.Module, dict[str, Tensor]]
 
 
@@ -232,6 +234,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Tensor]]
     "mobilenet": (mobilenet, lambda: _x(3, 8, 8)),
     "masked": (Masked, _masked),
     "causal": (Causal, lambda: _x(5, 8)),
+    "written": (Written, lambda: _x(6)),
     "if": (Branch, lambda: _x(4)),
     "loop": (Repeated, lambda: _x(5, 3)),
 }  # fmt: skip

@@ -27,7 +27,7 @@ from tests.loading.onnx.pulled_back import alike, pulled_back
 # Both exporters, every network by each where it can, every operator set by each.
 LEGACY = {
     13: ("mlp", "cnn", "lstm", "if"),
-    17: ("encoder", "gru", "bidirectional", "mobilenet", "masked", "loop"),
+    17: ("encoder", "gru", "bidirectional", "mobilenet", "masked", "loop", "written"),
     18: ("stacked", "resnet", "causal"),
     20: ("cnn", "lstm", "masked", "if", "loop"),
 }
@@ -37,7 +37,7 @@ DYNAMO = {
     13: ("mlp",),
     16: ("cnn",),
     17: ("gru", "lstm", "stacked", "masked", "causal", "if", "loop"),
-    18: ("resnet", "cnn", "bidirectional", "clones"),
+    18: ("resnet", "cnn", "bidirectional", "clones", "written"),
     20: ("mobilenet", "masked", "if"),
     23: ("encoder", "stacked", "causal"),
 }
