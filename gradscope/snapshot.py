@@ -86,7 +86,8 @@ class _Values:
         if tensor.shape != value.shape:
             tensor.resize_(value.shape)
         tensor.detach().copy_(value)
-        self._version = tensor._version
+        # It is what it was, also to a graph that waits for its backward pass.
+        torch._C._autograd._unsafe_set_version_counter((tensor,), (self._version,))
         return True
 
     def _is_changed(self) -> bool:

@@ -109,6 +109,35 @@ def test_the_comparison_would_see_a_difference():
         assert_same(trained("adam", None), other)
 
 
+class Changing(nn.Module):
+    """Writes to a buffer that its backward pass needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 3)
+        self.register_buffer("scale", torch.ones(4))
+
+    def forward(self, x):
+        self.scale.mul_(1.01)
+        return self.b(torch.tanh(self.a(x)) * self.scale)
+
+
+def test_a_graph_waits_for_its_backward_pass_meanwhile():
+    """Examined between the forward and the backward pass of a step."""
+
+    def gradients(watched: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        net, (x, y) = Changing(), data()
+        watch = Watch(net, (x, y), every=1)
+        loss = nn.functional.cross_entropy(net(x), y)
+        if watched:
+            watch.step()
+        loss.backward()
+        return [p.grad for p in net.parameters()]
+
+    assert_same(gradients(False), gradients(True))
+
+
 def test_optimisers_that_step_in_the_backward_pass_do_not_step():
     net = nn.Linear(3, 2)
     stepped = []
