@@ -17,6 +17,7 @@ from gradscope.files import check_target, copy_atomic, replace_atomic
 from gradscope.model import Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
+from gradscope.ranks import ALONE, Ranks
 from gradscope.treatment import Outcome, Planned, Run, Stage, Treatment
 
 if TYPE_CHECKING:
@@ -42,12 +43,19 @@ class Fixing:
         repair: how it is repaired, and where the result goes.
         progress: told about long work.
         kept: keeps the run; None: nobody does.
+        ranks: the processes that share the work; the first one writes.
     """
 
     def __init__(
-        self, settings: Settings, repair: FixSettings, progress: Progress, kept: Run | None
+        self,
+        settings: Settings,
+        repair: FixSettings,
+        progress: Progress,
+        kept: Run | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self.repair, self.progress, self.kept = settings, repair, progress, kept
+        self.ranks = ranks
 
     def run(self) -> Treatment:
         """Everything, as far as it is needed.
@@ -64,7 +72,9 @@ class Fixing:
         if repair.out is not None:
             check_saving(settings.model)
         sample, self.validation = samples_of(self.model, settings, Given())
-        self.before = examined(self.model, sample, self.validation, settings, self.progress)
+        self.before = examined(
+            self.model, sample, self.validation, settings, self.progress, self.ranks
+        )
         if self.model.module is None or sample is None:
             raise OptionError("a repair needs the model's architecture", where="--arch")
         self.sample: Sample = sample
@@ -79,7 +89,8 @@ class Fixing:
         out, written = self.repair.out, None
         if out is not None and not (self.repair.plan_only or self.repair.emit_only):
             beside = companions_of(self.settings.model)
-            copy_atomic(self.settings.model, out, beside, option="--out")
+            if self.ranks.rank == 0:
+                copy_atomic(self.settings.model, out, beside, option="--out")
             written = out
         summary = f"Nothing to repair. {self.before.diagnosis.summary}"
         return Treatment(Outcome.UNCHANGED, summary, (), self.before, written=written)
@@ -114,7 +125,7 @@ class Fixing:
             checkpoints = Checkpoints(Path(kept.checkpoints), kept.identity, kept.events)
         treated = treat(
             self.model, self.sample, self.validation, self.before, self.plan, self.settings,
-            self.repair, self.progress, checkpoints,
+            self.repair, self.progress, checkpoints, self.ranks,
         )  # fmt: skip
         return self._verified(treated)
 
@@ -224,7 +235,7 @@ class Fixing:
             again = replace(self.settings, probe=replace(self.settings.probe, trial=0))
             # The outputs are meant to be others than those of the original.
             model = replace(self.model, verify=None)
-            after = examined(model, self.sample, self.validation, again, Silent())
+            after = examined(model, self.sample, self.validation, again, Silent(), self.ranks)
         finally:
             if swap is not None:
                 swap(False)
@@ -235,8 +246,8 @@ class Fixing:
     def _written(self, changed: Mapping[str, torch.Tensor], tanh: bool) -> str | None:
         from gradscope.loading import save_like
 
-        if self.repair.out is None:
-            return None
+        if self.repair.out is None or self.ranks.rank:
+            return self.repair.out
         original, under = self.settings.model, self.settings.load.key or ""
         replace_atomic(
             self.repair.out,

@@ -177,6 +177,7 @@ def fix(
     repair: FixSettings,
     progress: Progress | None = None,
     run: Run | None = None,
+    ranks: Ranks = ALONE,
 ) -> Treatment:
     """Repair one saved model and write it back in the form in which it came.
 
@@ -185,15 +186,18 @@ def fix(
         repair: how it is repaired, and where the result goes.
         progress: told about long work; nobody by default.
         run: keeps the run, so that it can be resumed and repeated; None: nothing is kept of it.
+        ranks: the processes that share the work; only the first one writes.
 
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     from gradscope.fixing import Fixing
 
-    check_device(settings.probe.device)
-    with memory(), plain():
-        return Fixing(settings, repair, progress or Silent(), run).run()
+    with ranks.together(), memory(), plain():
+        device = ranks.device(settings.probe.device)
+        check_device(device)
+        settings = replace(settings, probe=replace(settings.probe, device=device))
+        return Fixing(settings, repair, progress or Silent(), run, ranks).run()
 
 
 def _tried(

@@ -22,8 +22,12 @@ from gradscope.group import Group
 from gradscope.measurements import Measurements
 from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.probe import measure
+from gradscope.probe.shards import Shares
 from gradscope.progress import Silent
 from gradscope.ranks import ALONE, Ranks, place_of
+from gradscope.repair.recipe import Penalty
+from gradscope.repair.shared_step import SharedStep
+from gradscope.repair.training import Trainee
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,12 @@ CASES: dict[str, Case] = {
         17, 8, (2, 6, 6), _classes,
     ),
 }  # fmt: skip
+STEPS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "a batch that does not divide": (_chain, 13),
+    "a batch of one": (_chain, 1),
+    "batch statistics": (lambda: _chain(nn.BatchNorm1d(8)), 12),
+}
+"""A model, and the samples of one batch, of a training."""
 REFUSED = Case(_Choosy, 30, 30)
 KILLED = Case(_Killed, 30, 30)
 
@@ -132,6 +142,23 @@ def measured(case: Case, ranks: Ranks = ALONE) -> Measurements:
     return measure(loaded, sample, None, settings, 0, case.batch, Silent(), ranks)
 
 
+def stepped(name: str, ranks: Ranks = ALONE) -> list[list[float]]:
+    """The loss of a batch, and the gradient of every parameter of it and of a penalty."""
+    make, n = STEPS[name]
+    torch.manual_seed(1)
+    module = make().train()
+    x, labels = torch.randn(n, 6), torch.randint(0, 3, (n,))
+    own = list(module.parameters())
+    trainee = Trainee(
+        module, own, lambda: None, module.train, "cross-entropy", None, (), torch.device("cpu"),
+        shares=Shares(ranks),
+    )  # fmt: skip
+    step = SharedStep(trainee, 1)
+    value, lost = step.loss(Batch((x,), {}, labels, n, 0))
+    step.backward(value, lambda: Penalty("l2", 0.1).of(own))
+    return [[lost], *(p.grad.flatten().tolist() for p in own)]
+
+
 def main(out: Path) -> None:
     """Everything in one group: starting processes costs more than what they do."""
     place = place_of()
@@ -142,6 +169,9 @@ def main(out: Path) -> None:
         for name, case in CASES.items():
             with group.together():
                 found[name] = asdict(measured(case, group))
+        for name in STEPS:
+            with group.together():
+                found[name] = stepped(name, group)
         last = {"killed": KILLED} if group.size > 1 else {}
         for name, case in {"refused": REFUSED, **last}.items():
             try:

@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode", "ranks"},
     "treatment": DATA | {"diagnosis"},
     "repair": DATA
-    | {"model", "snapshot", "fusion", "files", "probe", "diagnosis", "counterfactual", "treatment"},
+    | {"model", "snapshot", "fusion", "files", "probe", "diagnosis", "counterfactual", "treatment"}
+    | {"ranks"},
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
@@ -55,7 +56,8 @@ MAY_IMPORT = {
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
     | {"commandline", "checking", "ranks", "fixing"},
-    "fixing": DATA | {"pipeline", "model", "files", "loading", "repair", "diagnosis", "treatment"},
+    "fixing": DATA
+    | {"pipeline", "model", "files", "ranks", "loading", "repair", "diagnosis", "treatment"},
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
     "pytest_plugin": {"testing"},
     "callbacks": DATA | {"api"},

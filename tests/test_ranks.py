@@ -22,7 +22,7 @@ from gradscope.errors import GradscopeError
 from gradscope.model import Batch, Sample
 from gradscope.probe.shards import shard
 from gradscope.ranks import TIMEOUT, place_of
-from tests.ranks_program import CASES, measured
+from tests.ranks_program import CASES, STEPS, measured, stepped
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_models"
@@ -148,6 +148,16 @@ def test_the_numbers_are_those_of_one_process(name: str, told: dict[int, dict[st
                 assert shared[place] == pytest.approx(value, rel=TOLERANCE, abs=TOLERANCE), place
             else:
                 assert shared[place] == value, place
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_of_training_has_the_gradient_of_one_process(
+    name: str, told: dict[int, dict[str, Any]]
+) -> None:
+    alone = stepped(name)
+    for found in told.values():
+        for mine, theirs in zip(found[name], alone, strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-5, abs=1e-6)
 
 
 def test_what_one_refuses_all_refuse_alike(told: dict[int, dict[str, Any]]) -> None:

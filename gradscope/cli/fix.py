@@ -25,6 +25,7 @@ from gradscope.cli.fix_options import (
     check_training,
     here,
 )
+from gradscope.cli.launch import ranks_of
 from gradscope.cli.model_options import (
     Allow,
     Arch,
@@ -44,6 +45,7 @@ from gradscope.cli.output import canvas, emit, quiet
 from gradscope.cli.run_folder import RunFolder, ended, new_run, old_run, wants_run
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 from gradscope.errors import GradscopeError, Interrupted, OptionError
+from gradscope.ranks import Ranks
 from gradscope.run_file import located, read_run
 from gradscope.settings_file import find_settings
 from gradscope.treatment import Outcome, Treatment
@@ -229,7 +231,8 @@ def fix(
     """Repair a saved model: rescale, fine-tune, verify, and write it back as it came."""
     if run is not None:
         check_beside_run(_given(context))
-        return _again(Path(run), model, data, val, arch, out, trust_model, format_)
+        where = (model, data, val, arch, out, trust_model)
+        return _again(Path(run), *where, format_, ranks_of(context))
     if model is None:
         raise OptionError("missing", where="MODEL", hint="Name the saved model, or a --run.")
     if out is None and not plan:
@@ -278,8 +281,10 @@ def fix(
         tensorboard=tensorboard,
     )
     check_training(repair, "optimizer" in _given(context))
-    kept = new_run(settings, repair) if wants_run(repair) else None
-    return _run(settings, repair, kept, format_)
+    ranks = ranks_of(context)
+    with ranks.together():
+        kept = new_run(settings, repair) if wants_run(repair) and ranks.rank == 0 else None
+    return _run(settings, repair, kept, format_, ranks)
 
 
 def _given(context: typer.Context) -> list[str]:
@@ -297,6 +302,7 @@ def _again(
     out: str | None,
     trust_model: bool,
     format_: Format,
+    ranks: Ranks,
 ) -> int:
     """Go on with a run, or repeat it."""
     found = read_run(folder)
@@ -309,11 +315,18 @@ def _again(
     options = {"--data": data, "--val": val, "--arch": arch, "--out": out}
     moved = [w for name, value in options.items() if value is not None for w in (name, value)]
     words = (*([model] if model is not None else []), *moved)
-    kept = old_run(folder, found, settings, repair, words)
-    return _run(settings, repair, kept, format_)
+    with ranks.together():
+        kept = old_run(folder, found, settings, repair, words) if ranks.rank == 0 else None
+    return _run(settings, repair, kept, format_, ranks)
 
 
-def _run(settings: Settings, repair: FixSettings, kept: RunFolder | None, format_: Format) -> int:
+def _run(
+    settings: Settings,
+    repair: FixSettings,
+    kept: RunFolder | None,
+    format_: Format,
+    ranks: Ranks,
+) -> int:
     # Here and not above: these import torch, and --help should not wait for it.
     with quiet():
         from rich.console import Console
@@ -325,7 +338,7 @@ def _run(settings: Settings, repair: FixSettings, kept: RunFolder | None, format
         gc.freeze()
         try:
             with TerminalProgress(Console(stderr=True)) as progress:
-                treatment = pipeline.fix(settings, repair, progress, kept)
+                treatment = pipeline.fix(settings, repair, progress, kept, ranks)
             if kept is not None and ended(treatment):
                 kept.finish(treatment)
         except KeyboardInterrupt as error:
@@ -334,6 +347,8 @@ def _run(settings: Settings, repair: FixSettings, kept: RunFolder | None, format
             if kept is not None:
                 kept.abandon()
             raise
+    if ranks.rank:
+        return status.CLEAN  # the first process reports
     folder = kept.path if kept is not None and _has_run(treatment) else None
     emit(render_treatment(format_.value, treatment, canvas(None).width, folder), None)
     return status.FINDINGS if treatment.outcome.value == "not improved" else status.CLEAN

@@ -28,6 +28,12 @@ class Shares:
         """The share of this process."""
         return shard(sample, self.ranks.rank, self.ranks.size, whole=self.whole)
 
+    def of_batch(self, batch: Batch) -> Batch | None:
+        """The part of one batch that is this process's; None if it is empty."""
+        size = self.ranks.size
+        first, last = (r * batch.size // size for r in (self.ranks.rank, self.ranks.rank + 1))
+        return part(batch, first, last) if first < last else None
+
     def add_gradients(self, tensors: Iterable[torch.Tensor]) -> None:
         """``.grad`` of each becomes the sum over the processes."""
         every = list(tensors)

@@ -17,6 +17,7 @@ from gradscope.repair.blame import first_bad
 from gradscope.repair.checkpoints import Keeper, random_state, set_random_state
 from gradscope.repair.minibatches import Minibatches, Place, Stream
 from gradscope.repair.recipe import Recipe
+from gradscope.repair.shared_step import SharedStep
 from gradscope.repair.training import Scored, Trainee
 
 Tensors = dict[str, torch.Tensor]
@@ -139,16 +140,15 @@ class _Training:
         if batch is None:
             raise DataError("a training has nothing to train on", hint="Pass more samples.")
         self.trainee.set_training(True)
-        output, labels, loss = self.trainee.run(batch)
-        value = loss.function(output, labels).mean()
-        lost = float(value.detach())
+        parameters, penalty = self.trainee.parameters, self.recipe.penalty
+        together = SharedStep(self.trainee, self.step)
+        value, lost = together.loss(batch)
         if not math.isfinite(lost):
             return f"the loss is {lost} at step {self.step}, first {self._blamed(batch)}"
         self.sum, self.count = self.sum + lost, self.count + 1
         self.optimiser.zero_grad(set_to_none=True)
-        parameters, penalty = self.trainee.parameters, self.recipe.penalty
         try:
-            torch.autograd.backward(value + penalty.of(parameters))
+            together.backward(value, lambda: penalty.of(parameters))
             bad = self._bad_gradient()
             if bad is not None:
                 return f"the gradient is not finite at step {self.step}, first (backwards) at {bad}"
@@ -212,6 +212,7 @@ class _Training:
 
     def _resumed(self) -> bool:
         state = self.keeper.load() if self.keeper is not None else None
+        state = self.trainee.shares.ranks.merged(state, lambda first, other: first)
         if state is None:
             return False
         self._enter(state)

@@ -14,6 +14,7 @@ from gradscope.errors import DataError, ProbeError
 from gradscope.model import Batch
 from gradscope.probe.heads import chosen_tensors
 from gradscope.probe.losses import Loss, check_labels, class_last, decide, is_answer
+from gradscope.probe.shards import EVERYTHING, Shares
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Trainee:
         outputs: names of outputs; the loss is taken at the first.
         prepare: changes inputs before they enter.
         loss: decided at the first batch.
+        shares: which samples of a batch this process trains on.
     """
 
     module: torch.nn.Module
@@ -65,6 +67,7 @@ class Trainee:
     device: torch.device
     prepare: Callable[[Batch], Batch] = lambda batch: batch
     loss: Loss | None = None
+    shares: Shares = EVERYTHING
 
     def call(self, batch: Batch) -> torch.Tensor | None:
         """The first floating-point output for one batch; None if there is none."""

@@ -13,9 +13,11 @@ from gradscope.config import FixSettings, Settings
 from gradscope.diagnosis import Inspection
 from gradscope.errors import OptionError
 from gradscope.model import Exchange, LoadedModel, Sample
+from gradscope.probe.shards import Shares
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
+from gradscope.ranks import ALONE, Ranks
 from gradscope.repair.base import Case, RemedyError, Result, perform
 from gradscope.repair.chain import find_chain
 from gradscope.repair.checkpoints import Checkpoints, Keeper
@@ -77,10 +79,12 @@ def treat(
     fix: FixSettings,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks = ALONE,
 ) -> Treated:
     """Try the plan's remedies on the model, fine-tune the best, and put the model back.
 
     Args:
+        ranks: the processes that share every batch.
         checkpoints: of the trainings, which go on from them; None: none are kept.
 
     Raises:
@@ -94,6 +98,7 @@ def treat(
         treatment = Treating(
             model, sample, validation, before, settings, fix, progress, checkpoints
         )
+        treatment.trainee.shares = Shares(ranks)
         return treatment.run(plan)
 
 
