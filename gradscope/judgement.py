@@ -20,6 +20,11 @@ _ORDER = (
 """Causes before their effects: large weights make gradients explode and units die, attenuation
 makes features collapse."""
 
+_WEIGHTS = (Cause.SMALL_WEIGHTS, Cause.DEPTH_GAIN)
+
+WHOLE = 0.99
+"""Dead share of a layer from which no gradient comes through it."""
+
 FAR_TOO_LARGE = 4.5
 """Median init_ratio from which weights explain an explosion; below it a moderate gain does, layer
 after layer, and it drives units into saturation as well."""
@@ -85,10 +90,20 @@ def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Caus
         costly = [c for c in mine if c in _ATTENUATION]
         rest = [c for c in _ATTENUATION if c not in costly]
         order[at : at + len(_ATTENUATION)] = [*costly, *rest]
+        if costly and costly[0] in _WEIGHTS and _partly_dead(findings):
+            # Where the weights lose the signal, biases switch units off: an effect.
+            order.remove(Cause.DEAD_UNITS)
+            order.insert(order.index(rest[-1] if rest else costly[-1]) + 1, Cause.DEAD_UNITS)
     if (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE:
         order.remove(Cause.EXPLODING)
         order.insert(order.index(Cause.LARGE_PARAMETERS), Cause.EXPLODING)
     return tuple(c for c in order if c in found)
+
+
+def _partly_dead(findings: Sequence[Finding]) -> bool:
+    """Whether units are dead, but nowhere a whole layer."""
+    shares = [f.value or 0.0 for f in findings if f.cause is Cause.DEAD_UNITS]
+    return bool(shares) and max(shares) < WHOLE
 
 
 def lead(causes: Sequence[Cause], findings: Sequence[Finding]) -> Finding:

@@ -76,10 +76,10 @@ def sized(ratio: float, **given) -> Measurements:
     return measured(relu, parameters=weights, **given)
 
 
-def dead(**given) -> Measurements:
-    units = Units(8, None, None, 8, (), tuple(range(8)))
+def dead(count: int = 8, **given) -> Measurements:
+    units = Units(8, None, None, count, (), tuple(range(count)))
     gone = site("0/relu", kind="relu", saturated_fraction=None, units=units)
-    return measured(gone, total=None, **given)
+    return measured(gone, **{"total": None, **given})
 
 
 def fed(rms: float, mean: float = 0.0, kind: str = "relu", **given) -> Measurements:
@@ -193,6 +193,13 @@ CASES = {
     ),
     "vanishing in time and works": (in_time(-12.0, skill=skill(0.9)), H, ()),
     "dead": (dead(), U, (Cause.DEAD_UNITS,)),
+    "mostly dead": (dead(7, skill=POOR), U, (Cause.DEAD_UNITS,)),
+    "mostly dead, no labels": (dead(7), W, (Cause.DEAD_UNITS,)),
+    "mostly dead and works": (dead(7, skill=skill(0.9)), H, ()),
+    "mostly dead since the weights are small": (
+        dead(7, total=-9.0, weight=-9.0, layers=5, skill=POOR), U,
+        (Cause.SMALL_WEIGHTS, Cause.DEAD_UNITS),
+    ),
     "collapsed": (collapsed(), U, (Cause.FORWARD_COLLAPSE,)),
     "shut gates": (
         measured(site("lstm.l0/input", role=Role.GATE, saturated_fraction=0.99)), H, ()

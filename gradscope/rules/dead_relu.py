@@ -9,7 +9,7 @@ from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role, SampleInfo, Site, Units
 from gradscope.places import indexed
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, site
+from gradscope.rules.examples import measured, poor_skill, site
 
 
 class DeadRelu(Rule):
@@ -20,13 +20,17 @@ class DeadRelu(Rule):
     summary = "ReLU units are off for every sample: they pass no gradient and cannot recover."
     explanation = (
         "Some dead units are common in trained networks, so few of them are information. Where "
-        "most of a layer is dead it is a warning, and an error where all of it is: then no "
-        "gradient comes through, unless a skip connection leads around it. Too few samples make "
-        "live units look dead; below the limit nothing is said above information."
+        "most of a layer is dead it is a warning, and an error if labelled data show that the "
+        "model does not work: the few others are all that it has. Where all of it is dead it is an "
+        "error in any case: no gradient comes through. Neither holds where a skip connection leads "
+        "around it. Too few samples make live units look dead; below the limit nothing is said "
+        "above information."
     )
     thresholds: ClassVar = {
         "error": Threshold(0.99, "share of units", "no gradient comes through the layer"),
-        "warning": Threshold(0.8, "share of units", "healthy deep nets: up to .38 of a layer"),
+        "warning": Threshold(
+            0.8, "share of units", "healthy nets: up to .44 of a layer; stuck: .81 and .94"
+        ),
         "samples": Threshold(32, "samples", "a unit that is on for 1 in 10 shows itself"),
     }
     causes = (Cause.DEAD_UNITS,)
@@ -44,7 +48,7 @@ class DeadRelu(Rule):
             if units is None or not units.dead_count or found.role is not Role.HIDDEN:
                 continue
             share = units.dead_count / units.count
-            severity, limit = self._severity(share, enough and found.id not in around)
+            severity, limit = self._severity(measured, share, enough and found.id not in around)
             where = indexed(found.id, units.dead_indices, units.dead_count)
             message = (
                 f"{share:.0%} of its units ({units.dead_count} of {units.count}) are 0 for all "
@@ -55,11 +59,14 @@ class DeadRelu(Rule):
                 about=found.id,
             )  # fmt: skip
 
-    def _severity(self, share: float, enough: bool) -> tuple[Severity, float]:
+    def _severity(
+        self, measured: Measurements, share: float, enough: bool
+    ) -> tuple[Severity, float]:
         if enough and share >= self.limit("error"):
             return Severity.ERROR, self.limit("error")
         warned = enough and share >= self.limit("warning")
-        return Severity.WARNING if warned else Severity.INFORMATION, self.limit("warning")
+        severity = self.graver(measured) if warned else Severity.INFORMATION
+        return severity, self.limit("warning")
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:
@@ -70,6 +77,7 @@ class DeadRelu(Rule):
         few = SampleInfo("data.npz", 4, 4, False, False)
         return (
             measured(_relu(1)), measured(_relu(7)), measured(_relu(8)),
+            measured(_relu(7), skill=poor_skill()),
             measured(_relu(8), sample=few),
         )  # fmt: skip
 
