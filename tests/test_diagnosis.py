@@ -163,6 +163,8 @@ CASES = {
         ), W, (Cause.LARGE_PARAMETERS,),
     ),
     "large inputs before a ReLU": (fed(850.0, skill=POOR), U, (Cause.LARGE_INPUTS,)),
+    "raw data before a ReLU": (fed(40.0, skill=POOR), W, (Cause.LARGE_INPUTS,)),
+    "raw data, no labels": (fed(40.0), H, ()),
     "far from 0": (fed(1000.0, 999.9995, skill=POOR), U, (Cause.LARGE_INPUTS,)),
     "large inputs, works": (fed(850.0, skill=skill(0.9)), H, ()),
     "plateaued: even, but for a few directions": (
