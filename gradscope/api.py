@@ -101,6 +101,10 @@ class Report:
         """The report as the terminal shows it, without colour."""
         return render("terminal", self.inspection, width=width, all_layers=all_layers)
 
+    def to_html(self) -> str:
+        """The page that ``--format html`` writes: self-contained, for a browser."""
+        return render("html", self.inspection)
+
     def __str__(self) -> str:
         return self.to_text()
 

@@ -287,6 +287,7 @@ def test_what_a_report_offers(digits):
     assert json.loads(found.to_json()) == found.to_dict()
     assert found.to_dict()["schema"] == "gradscope.report/1"
     assert str(found) == found.to_text()
+    assert found.to_html().lower().startswith("<!doctype html>")
     assert "UNHEALTHY" in str(found)
     assert repr(found) == f"<gradscope.Report: unhealthy, {len(found.findings)} findings>"
     assert pickle.loads(pickle.dumps(found)) == found
