@@ -116,7 +116,8 @@ class Fixing:
         if self.repair.emit_only:
             if self.kept is not None:
                 self.kept.begin(intent)
-            return replace(intent, outcome=Outcome.EMITTED)
+            summary = f"Ready to be run; nothing was trained. {intent.summary}"
+            return replace(intent, outcome=Outcome.EMITTED, summary=summary)
         if not self.sample.labels:
             return self._rescaled()
         checkpoints = None

@@ -347,6 +347,9 @@ def _run(
             if kept is not None:
                 kept.abandon()
             raise
+        finally:
+            if kept is not None:
+                kept.release()
     if ranks.rank:
         return status.CLEAN  # the first process reports
     folder = kept.path if kept is not None and _has_run(treatment) else None

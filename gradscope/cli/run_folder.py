@@ -109,7 +109,7 @@ class RunFolder:
         self._write(dict(run_files(treatment, run, self._shown)))
         for race in (self._folder / _CHECKPOINTS).glob("race-*"):
             race.unlink(missing_ok=True)
-        self._release()
+        self.release()
         earlier = self._earlier
         if earlier is not None and earlier.result is not None and earlier.identity == run.identity:
             same = "the same bytes as" if earlier.out_hash == out_hash else "other bytes than"
@@ -119,7 +119,7 @@ class RunFolder:
         """After a failure: a folder made by it, for too little work to be kept, is removed."""
         if self._made and time.monotonic() - self._begun < WORTH:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._release()
+        self.release()
 
     def _hold(self) -> None:
         """For this process only."""
@@ -132,12 +132,13 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._release()
+            self.release()
             what = f"'{self._folder}' is being run by another process"
             raise OutputError(what, where="--out", hint="Wait for it, or name another file.") \
                 from error  # fmt: skip
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Let other processes run it."""
         if self._lock is not None and self._lock >= 0:
             os.close(self._lock)
         self._lock = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Scored:
         """Over the samples."""
         return float(self.points.mean())
 
-    @property
+    @cached_property
     def rank(self) -> tuple[float, float]:
         """Higher is better: points first, then the loss; what is not finite is lowest."""
         loss = float(self.losses.mean())

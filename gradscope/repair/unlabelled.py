@@ -66,10 +66,24 @@ def rescale(
                 continue
             tanh = planned.remedy == "tanh"
             with treating.case.with_tensors(result.changed), _exchanged(model, tanh):
-                drift = treating.drift(raw)
-            moved = math.inf if drift is None else drift
-            found.append(Rescaled(planned.remedy, dict(result.changed), moved, result.said, tanh))
+                moved = _moved(raw, treating.outputs())
+            said = result.said
+            if not bool(torch.isfinite(raw).any()):
+                said = (*said, "no output was finite before: there was nothing to keep")
+            found.append(Rescaled(planned.remedy, dict(result.changed), moved, said, tanh))
     return tuple(found)
+
+
+def _moved(raw: torch.Tensor, now: torch.Tensor) -> float:
+    """Drift over what was finite before: the rest was no function that could be kept."""
+    if not bool(torch.isfinite(now).all()):
+        return math.inf
+    kept = torch.isfinite(raw)
+    if not bool(kept.any()):
+        return 0.0
+    before, difference = raw[kept], (now - raw)[kept]
+    size = float(before.square().mean().sqrt())
+    return float(difference.square().mean().sqrt()) / max(size, 1e-30)
 
 
 @contextmanager

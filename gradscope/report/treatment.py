@@ -72,7 +72,8 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
         yield from _wrapped("  after   ", f"{after.verdict.value}: {after.summary}", width)
     if t.plan:
         yield ""
-        yield "Plan" if t.chosen is None else "Remedies tried, each for a while"
+        tried = "Remedies tried, each for a while" if t.recipe else "Remedies tried"
+        yield "Plan" if t.chosen is None else tried
         for planned in t.plan:
             mark = "*" if planned.remedy == t.chosen else " "
             yield from _wrapped(f" {mark} {planned.remedy:<12} ", planned.why, width)

@@ -1,0 +1,219 @@
+"""Training against loops written by hand: optimisers, penalties, clipping, places in the data."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from gradscope.progress import Silent
+from gradscope.repair.checkpoints import Keeper
+from gradscope.repair.loop import train
+from gradscope.repair.minibatches import Minibatches, Place
+from gradscope.repair.naming import check_globs, is_named
+from gradscope.repair.recipe import Penalty, Recipe
+from gradscope.repair.training import Trainee
+from tests.support import sample_of
+
+STEPS, BATCH, RATE = 7, 8, 1e-2
+
+
+def problem() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+    return module, torch.randn(30, 5), torch.randint(0, 3, (30,))
+
+
+def minibatches(x: torch.Tensor, y: torch.Tensor, rows: int | None = None) -> Minibatches:
+    held = sample_of(x[:10], y[:10])
+    return Minibatches(sample_of(x, y, rows), held, size=BATCH, seed=0, exact=False)
+
+
+def trainee(module: nn.Module) -> Trainee:
+    return Trainee(
+        module, list(module.parameters()), lambda: None, module.train, "cross-entropy", None, (),
+        torch.device("cpu"),
+    )  # fmt: skip
+
+
+def trained(recipe: Recipe, **options) -> dict[str, torch.Tensor]:
+    module, x, y = problem()
+    train(trainee(module), minibatches(x, y), recipe, Silent(), **options)
+    return module.state_dict()
+
+
+def by_hand(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """The same, with every formula written out, in the order in which batches come."""
+    module, x, y = problem()
+    parameters = list(module.parameters())
+    kind, strength = recipe.penalty.kind, recipe.penalty.strength
+    optimiser = {
+        "adam": lambda: torch.optim.Adam(parameters, lr=RATE),
+        "adamw": lambda: torch.optim.AdamW(
+            parameters, lr=RATE, weight_decay=strength if kind == "adamw" else 0
+        ),
+        "sgd": lambda: torch.optim.SGD(parameters, lr=RATE, momentum=0.9),
+    }[recipe.optimizer]()
+    stream = minibatches(x, y).training()
+    for _ in range(recipe.steps):
+        batch = next(stream)
+        loss = nn.functional.cross_entropy(module(batch.args[0]), batch.labels)
+        if kind == "l2":
+            loss = loss + strength * sum((p**2).sum() for p in parameters)
+        if kind == "l1":
+            loss = loss + strength * sum(p.abs().sum() for p in parameters)
+        optimiser.zero_grad()
+        loss.backward()
+        if recipe.clip:
+            norm = math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in parameters))
+            for p in parameters:
+                p.grad *= min(1.0, recipe.clip / norm)
+        optimiser.step()
+        with torch.no_grad():
+            for weight in (module[0].weight, module[2].weight):
+                if kind == "max-norm":
+                    for row in weight:
+                        row *= min(1.0, strength / float(row.norm()))
+                if kind == "spectral":
+                    weight *= min(1.0, strength / float(torch.linalg.svdvals(weight)[0]))
+    return module.state_dict()
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "strength"),
+    [
+        *((optimizer, "none", 0.0) for optimizer in ("adam", "adamw", "sgd")),
+        ("adam", "l2", 0.1),
+        ("sgd", "l2", 0.1),
+        ("adam", "l1", 0.1),
+        ("sgd", "l1", 0.1),
+        ("adamw", "adamw", 0.5),
+        ("adam", "max-norm", 0.5),
+        ("adam", "spectral", 0.5),
+    ],
+)
+def test_as_by_hand(optimizer: str, kind: str, strength: float, clip: float | None):
+    recipe = Recipe(STEPS, RATE, BATCH, clip, optimizer, Penalty(kind, strength))
+    found, expected = trained(recipe), by_hand(recipe)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_they_differ_from_one_another():
+    """Or the test above would see nothing."""
+    plain = Recipe(STEPS, RATE, BATCH, None)
+    others = [
+        *(replace(plain, penalty=Penalty(k, 0.5)) for k in ("l2", "l1", "max-norm", "spectral")),
+        replace(plain, optimizer="adamw", penalty=Penalty("adamw", 0.5)),
+        replace(plain, optimizer="sgd"),
+    ]
+    weights = [trained(recipe)["0.weight"] for recipe in (plain, *others)]
+    for i, one in enumerate(weights):
+        assert not any(torch.allclose(one, other, atol=1e-5) for other in weights[:i])
+
+
+def test_a_limit_holds_for_weights_in_any_layout():
+    weight = nn.Parameter(torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last))
+    Penalty("max-norm", 0.25).project([weight])
+    assert weight.detach().flatten(1).norm(dim=1).tolist() == pytest.approx([0.25] * 4)
+
+
+def test_patience_counts_scores():
+    module, x, y = problem()
+    recipe = Recipe(100, 0.0, BATCH, None, every=2, patience=3)
+    found = train(trainee(module), minibatches(x, y), recipe, Silent())
+    assert found.stopped == "no better score since step 0"
+    assert [step for step, _ in found.moments] == [0, 2, 4, 6]
+
+
+def test_the_best_state_is_kept_and_not_the_last():
+    module, x, y = problem()
+    recipe = Recipe(20, 3.0, BATCH, None, "sgd", every=1)
+    found = train(trainee(module), minibatches(x, y), recipe, Silent())
+    assert found.best_step < 20
+    best = trained(replace(recipe, steps=found.best_step))
+    assert all(torch.equal(found.best[n], best[n]) for n in best)
+
+
+class Sharp(nn.Module):
+    """Its square root has no slope at nought: the gradient is infinite there."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - x.detach()).abs().sqrt() + x
+
+
+class Log(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.log()
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (Log(), "the loss is nan at step 1, first in log after '2.weight'"),
+        (Sharp(), "the gradient is not finite at step 1, first (backwards) at '2.bias'"),
+    ],
+)
+def test_the_first_bad_layer_is_named(layer: nn.Module, said: str):
+    module, x, y = problem()
+    module = nn.Sequential(*module, layer, nn.Linear(3, 3))
+    before = copy.deepcopy(module.state_dict())
+    found = train(trainee(module), minibatches(x, y), Recipe(5, RATE, BATCH, None), Silent())
+    assert found.stopped == said
+    assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items())
+
+
+@pytest.mark.parametrize("rows", [None, 7])
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 9])
+def test_batches_go_on_where_they_were(rows: int | None, taken: int):
+    _, x, y = problem()
+    data = minibatches(x, y, rows)
+    whole = data.training()
+    for _ in range(taken):
+        next(whole)
+    part = data.training(whole.place)
+    for _ in range(6):
+        one, other = next(whole), next(part)
+        assert torch.equal(one.args[0], other.args[0])
+        assert torch.equal(one.labels, other.labels)
+        assert whole.place == part.place
+
+
+def test_an_epoch_has_every_sample_once():
+    _, x, y = problem()
+    stream = minibatches(x, y).training()
+    seen = torch.cat([next(stream).args[0] for _ in range(4)])
+    assert sorted(seen[:, 0].tolist()) == sorted(x[:, 0].tolist())
+    assert stream.place == Place(0, 0, 32)
+    next(stream)
+    assert stream.place == Place(1, 0, 8)
+
+
+def test_what_is_drawn_goes_on_where_it_was(tmp_path):
+    """torch's generator, Python's and numpy's, and an optimiser with momentum."""
+    recipe = Recipe(9, RATE, BATCH, None, "sgd", every=2)
+    whole = trained(recipe)
+    keeper = Keeper(tmp_path / "kept.pt", "a")
+    trained(replace(recipe, steps=4), keeper=keeper)
+    state = keeper.load()
+    assert state is not None
+    keeper.save({**state, "done": False})
+    assert Keeper(tmp_path / "kept.pt", "another").load() is None
+    found = trained(recipe, keeper=keeper)
+    assert all(torch.equal(found[n], whole[n]) for n in whole)
+
+
+@pytest.mark.parametrize(
+    ("glob", "named"),
+    [("0.weight", True), ("0", True), ("0.*", True), ("*", True), ("1", False), ("weight", False)],
+)
+def test_globs_name_parameters_and_layers(glob: str, named: bool):
+    assert is_named("0.weight", (glob,)) is named
+    if not named:
+        with pytest.raises(Exception, match=r"The nearest parameter is '0\.weight'"):
+            check_globs("--freeze", (glob,), ["0.weight"])
