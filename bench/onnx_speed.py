@@ -1,6 +1,7 @@
 """Forward and backward of a lowered ONNX model against the torch model that it was exported from.
 
-    python bench/onnx_speed.py [--pairs 15] [--only NAME] [--newer] [--peers PYTHON] [--write]
+    python bench/onnx_speed.py [--pairs 15] [--only NAME] [--newer] [--peers PYTHON]
+                              [--write [FILE]]
 
 Both stand in one process with one thread and are run in turn; the ratio is the median over pairs of
 processor time, so that other programs on the machine do not count. Recurrent layers are run with
@@ -308,7 +309,9 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--newer", action="store_true", help="torch's newer exporter, opset 20")
     parser.add_argument("--peers", help="python with onnx2torch and onnx2pytorch")
-    parser.add_argument("--write", action="store_true", help="to bench/results as well")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=RESULTS, help="to bench/results, or this file"
+    )
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -346,7 +349,7 @@ def main() -> int:
                       title, "", *lines]) + "\n"  # fmt: skip
     print(text)
     if options.write:
-        RESULTS.write_text(text, encoding="utf-8")
+        options.write.write_text(text, encoding="utf-8")
     return int(missed > 0)
 
 

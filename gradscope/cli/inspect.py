@@ -89,7 +89,7 @@ def inspect(
         bool,
         typer.Option(
             "--no-gradients",
-            help="Saturation, dead units and weights only, two to three times as fast: nothing "
+            help="Saturation, dead units and weights only, about twice as fast: nothing "
             "runs backward, recurrent layers run fused.",
             rich_help_panel=_PROBE,
         ),

@@ -35,8 +35,9 @@ from gradscope.loading.rows import (
 PIECE = 1 << 20
 """Bytes that are inflated or skipped at a time."""
 
-CHECKED = 32 << 20
-"""Stored members up to this size are checked against their checksum; inflating always checks."""
+CHECKED = 512 << 20
+"""Stored members up to this size are checked against their checksum, about a second a GB; inflating
+always checks."""
 
 _INT64_MAX = 2**63 - 1
 _AGAIN = "Save or copy the file again."

@@ -392,3 +392,13 @@ def test_a_file_that_changes_between_two_sweeps(tmp_path, monkeypatch):
     path.unlink()
     with pytest.raises(DataError):
         list(sample.batches())
+
+
+def test_a_large_array_is_checked_too(tmp_path: Path) -> None:
+    """One flipped bit among forty megabytes, stored as they are."""
+    np.savez(tmp_path / "x.npz", x=np.zeros((10 << 20), np.float32).reshape(-1, 8))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[20 << 20] ^= 1
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(GradscopeError, match="CRC"):
+        opened(tmp_path / "x.npz")
