@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from gradscope.report import Canvas, check_format, render
-from gradscope.report.check_json import check_schema
+from gradscope.report.check_json import baseline_schema, check_schema
 from gradscope.report.schema import report_schema
 from gradscope.rules import all_rules
 from tests.report.check_examples import CHECKS
@@ -19,6 +19,7 @@ CHECK_ENDINGS = {
 }  # fmt: skip
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
 CHECK_SCHEMA = SCHEMA.with_name("check.schema.json")
+BASELINE_SCHEMA = SCHEMA.with_name("baseline.schema.json")
 
 
 def golden_files() -> dict[Path, str]:
@@ -41,7 +42,10 @@ def golden_files() -> dict[Path, str]:
 def check_files() -> dict[Path, str]:
     """Every format of every example of a check, and the schema of its JSON."""
     schema = check_schema([r.code for r in all_rules()])
-    files = {CHECK_SCHEMA: json.dumps(schema, indent=2) + "\n"}
+    files = {
+        CHECK_SCHEMA: json.dumps(schema, indent=2) + "\n",
+        BASELINE_SCHEMA: json.dumps(baseline_schema(), indent=2) + "\n",
+    }
     for name, make in CHECKS.items():
         for format_, ending in CHECK_ENDINGS.items():
             text = check_format(format_).render(make(), Canvas())

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradscope import __version__
-from gradscope.checking import CheckResult, ModelCheck, Summary
+from gradscope.checking import CheckResult, Entry, ModelCheck, Summary
+from gradscope.checking.baseline import SCHEMA as BASELINE_SCHEMA
 from gradscope.report.base import Canvas
 from gradscope.report.json_ import plain
 from gradscope.report.schema import Builder, object_schema
@@ -61,6 +62,23 @@ def check_schema(codes: Sequence[str]) -> dict[str, Any]:
         "description": "What counts of what was found in saved models, and the exit status.",
         **object_schema(properties),
         "$defs": dict(sorted(builder.definitions.items())),
+    }
+
+
+def baseline_schema() -> dict[str, Any]:
+    """JSON Schema of a baseline file, as strict as its reader is."""
+    builder = Builder([])
+    entries = {"type": "array", "items": builder.of(Entry)}
+    properties: dict[str, Any] = {
+        "schema": {"const": BASELINE_SCHEMA},
+        "models": {"type": "object", "additionalProperties": entries},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "gradscope baseline",
+        "description": "Known findings by model, whose path is relative to the file's folder.",
+        **object_schema(properties),
+        "$defs": builder.definitions,
     }
 
 

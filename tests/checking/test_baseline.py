@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +25,12 @@ from gradscope.checking.baseline import (
 )
 from gradscope.checking.results import Fixed, Ignored, Known
 from gradscope.findings import Finding, Severity
+from tests.renew_golden import BASELINE_SCHEMA
 
 FOUND = Finding("GS101", "vanishing-gradient", Severity.ERROR, "0/tanh", "lost", -6.0, -2.5)
 ENTRY = entry_of(FOUND)
 
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(BASELINE_SCHEMA.read_text()))
 NUMBERS = st.none() | st.floats(-1e6, 1e6)
 FINDINGS = st.builds(
     replace, st.just(FOUND), severity=st.sampled_from(list(Severity)), value=NUMBERS,
@@ -100,6 +103,7 @@ def test_written_and_read_it_is_the_same_and_its_bytes_do_not_depend_on_the_orde
     assert all(text == as_text(Baseline(m)) for m in (plain, dict(reversed(plain.items()))))
     assert sorted(text.splitlines()) == sorted(as_text(Baseline(turned)).splitlines())
     text.encode("utf-8")
+    VALIDATOR.validate(json.loads(text))
 
 
 def test_it_can_be_read_again(tmp_path: Path):
@@ -166,6 +170,15 @@ def test_a_hostile_file_is_refused_in_one_line(name: str, tmp_path: Path):
     assert str(caught.value).startswith(str(path))
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 600
+
+
+def test_the_schema_refuses_what_the_reader_refuses():
+    jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
+    for name in ("a list", "another schema", "more keys", "a finding has more keys",
+                 "a number as text", "a truth as number", "a place that is null"):  # fmt: skip
+        content = HOSTILE[name]
+        assert isinstance(content, str)
+        assert not VALIDATOR.is_valid(json.loads(content)), name
 
 
 def test_a_file_of_any_size_is_not_read_to_its_end(tmp_path: Path):
