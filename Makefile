@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLES := sample_models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser golden screenshots docs-rules clean
+.PHONY: help demo test browser golden screenshots docs-rules evidence clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ golden: $(VENV)/.installed-dev  ## renew the golden files of the tests; read the
 
 docs-rules: $(VENV)/.installed-dev  ## renew docs/rules from the rules
 	$(BIN)/python -m tests.renew_rule_pages
+
+evidence: $(VENV)/.installed-dev  ## what takes hours: reference cases, the paper's experiments, repairs of the zoo
+	GRADSCOPE_EVIDENCE=1 $(BIN)/python -m pytest tests/repair/test_reference_repairs.py
+	$(BIN)/python bench/paper.py --full
+	$(BIN)/python bench/fix_zoo.py --workers $$(getconf _NPROCESSORS_ONLN) --minutes 600
 
 clean:  ## remove what make and the tools made
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -84,7 +84,8 @@ def make_plan(
     if any(s.kind == "sigmoid" and s.role is Role.HIDDEN for s in m.sites):
         found.append(Planned("tanh", "hidden logistic units, whose slope is 1/4 at most"))
     most = MOST + sum(p.remedy in PREPARED for p in found)
-    if Cause.LARGE_PARAMETERS in causes:
+    # What was learned on such inputs keeps its saturated layers when these are standardised.
+    if Cause.LARGE_PARAMETERS in causes or (Cause.LARGE_INPUTS in causes and learned):
         found += _shrinks(m, learned)
     attenuated = [c.value for c in causes if c in _ATTENUATED]
     if attenuated and not learned:
