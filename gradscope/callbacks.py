@@ -58,7 +58,9 @@ class Watch:
     """Examines a model every so many steps.
 
     Args:
-        model: being trained. Of a model in shards (FSDP) there is nothing to examine on one device.
+        model: being trained. Of several processes (DistributedDataParallel) one is enough, and it
+            must not be examined between a forward pass and its backward pass: the others would be
+            waited for. Of a model in shards (FSDP) there is nothing to examine on one device.
         sample: what to run it on, as :func:`gradscope.inspect` takes it, readable again and again.
         every: steps from one examination to the next.
         on_report: called with the step and the report; what it raises ends the training.

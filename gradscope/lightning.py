@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ModuleNotFoundError as error:
+    hint = "pip install 'gradscope-cli[lightning]'"
+    raise ModuleNotFoundError(f"gradscope.lightning needs Lightning: {hint}") from error
 
 from gradscope.api import Report
 from gradscope.callbacks import Moment, Watch

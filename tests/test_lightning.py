@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 
 import pytest
@@ -98,6 +100,13 @@ def test_what_is_measured_is_logged(tmp_path):
     assert {"gradscope/total", "gradscope/skill", "gradscope/errors"} <= set(trainer.logged_metrics)
     last = callback.moments[-1]
     assert float(trainer.logged_metrics["gradscope/total"]) == pytest.approx(last.total)
+
+
+def test_without_lightning_the_way_to_get_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, "gradscope.lightning")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gradscope-cli\[lightning\]'"):
+        importlib.import_module("gradscope.lightning")
 
 
 def test_refused_before_training():

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import jsonschema
 import junitparser
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -144,6 +144,7 @@ def test_sarif_names_files_so_that_they_are_found():
     assert uris == ["models/a.pt", "models/deep%20net.pt"]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_stands_in_sarif(text):
     log = json.loads(rendered("sarif", named(text)))
@@ -182,6 +183,7 @@ def test_junit_skips_what_is_ignored_and_passes_what_is_known():
     assert cases["GS301"].system_out.startswith("known to the baseline, ")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_stands_in_junit(text):
     read = junitparser.JUnitXml.fromstring(rendered("junit", named(text)).encode())
@@ -226,6 +228,7 @@ def test_known_and_ignored_findings_are_not_annotated():
     assert "title=GS106" not in text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_begins_a_workflow_command_of_its_own(text):
     *lines, summary = rendered("github", named(text)).split("\n")[:-1]
@@ -317,6 +320,7 @@ def test_markdown_is_read_as_it_is_meant(check):
     assert "✅" in rendered("markdown", CHECKS["healthy"]()).splitlines()[0]
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=40)
     | st.sampled_from(
