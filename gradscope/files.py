@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
 import shutil
@@ -126,10 +127,13 @@ def _check_writable(path: Path, option: str) -> None:
 
 
 def _unwritable(target: str, error: OSError, option: str) -> OutputError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return OutputError(
         f"'{target}' cannot be written ({error.strerror or error})",
         where=option,
-        hint="Choose a folder that you may write to.",
+        hint="Make room, or choose another disk."
+        if full
+        else "Choose a folder that you may write to.",
     )
 
 

@@ -153,12 +153,12 @@ class RunFolder:
             new = Path(tempfile.mkdtemp(prefix=lead, dir=parent))
             os.chmod(new, 0o777 & ~_umask())
             for name, content in files.items():
-                write_atomic(str(new / name), content.encode(), option="--out")
+                (new / name).write_bytes(content.encode())
             os.rename(new, self._folder)
             new, self._made = None, True
         except OSError as error:
             what = f"the folder '{self._folder}' cannot be made ({error.strerror or error})"
-            hint = "Choose a folder that you may write to."
+            hint = "Make room, or choose a folder that you may write to."
             raise OutputError(what, where="--out", hint=hint) from error
         finally:
             if new is not None:
