@@ -110,10 +110,11 @@ def evaluate(options: argparse.Namespace) -> None:
     from bench.zoo.judging import MODES, judge, report
     from bench.zoo.records import records
 
-    if once := UNTOUCHED.get(options.part):
-        if once.exists() and options.out in (None, once):
+    once = UNTOUCHED.get(options.part)
+    if once is not None and options.out in (None, once):
+        if once.exists():
             raise SystemExit(f"these families have been evaluated: {once}; for another look --out")
-        options.out = options.out or once
+        options.out = once
         measure(options)
     elif old := _outdated(options):
         print(f"{len(old)} measured by another probe, or not yet: measure", file=sys.stderr)
