@@ -8,6 +8,7 @@ from gradscope.config import DataSettings, LoadSettings, Settings
 from gradscope.diagnosis import Inspection
 from gradscope.findings import Skipped
 from gradscope.measurements import (
+    Arm,
     GradientStats,
     Histogram,
     Measurements,
@@ -15,10 +16,11 @@ from gradscope.measurements import (
     Octaves,
     Parameter,
     State,
+    Trial,
     Units,
     WeightStats,
 )
-from gradscope.rules.examples import parameter
+from gradscope.rules.examples import measured, parameter, poor_skill, site
 from tests.report.examples import EXAMPLES, chain, inspection
 
 SAMPLES = "sample_models"
@@ -98,7 +100,26 @@ def hostile() -> Inspection:
     )
 
 
+def tried() -> Inspection:
+    """ReLU units of two sizes, and a trial on copies, one of which ended early."""
+    arms = (
+        Arm((0, 100, 200), (0.1, 0.11, 0.12), (2.3, 2.3, 2.2)),
+        Arm((0, 100), (0.1, None), (2.3, None), "the loss was not finite"),
+    )
+    sites = [
+        site(f"{i}/relu", kind="relu", saturated_fraction=None, shrink=None,
+             units=Units(n, None, None, 1, (), (0,), (1.0, *(0.3,) * (n - 1))))
+        for i, n in enumerate((4, 300))
+    ]  # fmt: skip
+    trial = Trial(
+        200, "Adam 1e-3", "orthogonal weights", ("0",), "accuracy", "a quarter of the sample", 50,
+        0.1, *arms, None, None,
+    )  # fmt: skip
+    return inspection(measured(*sites, trial=trial, skill=poor_skill()))
+
+
 MADE = {
+    "tried": tried,
     "deep": lambda: deep(500),
     "hostile": hostile,
     "weights-only": lambda: inspection(EXAMPLES["weights-only"]()),

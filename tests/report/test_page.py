@@ -27,6 +27,7 @@ CHARTS = {
     "weights-only": set[str](),
     "broken": {"gradients", "units"},
     "residual": {"ledger", "units"},
+    "tried": {"units", "trial"},
 }
 
 

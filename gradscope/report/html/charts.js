@@ -99,8 +99,9 @@ CHARTS.gradients = {
     const kinds = Object.keys(GRADIENTS).filter(k => data[k]);
     const pick = (kind, key) => kept.map(i => data[kind][key][i]);
     const positive = kinds.flatMap(k => pick(k, "q05").concat(pick(k, "rms"))).filter(v => v > 0);
-    const highest = Math.max(...kinds.flatMap(k => pick(k, "q95").concat(pick(k, "rms"))).filter(v => v > 0), 1e-30);
-    const floor = Math.max(Math.min(...positive, 1), highest * 1e-24) / 3;
+    const sizes = kinds.flatMap(k => pick(k, "q95").concat(pick(k, "rms"))).filter(v => v > 0);
+    const highest = sizes.length ? Math.max(...sizes) : 1;
+    const floor = Math.max(Math.min(...positive, highest), highest * 1e-24) / 3;
     const half = labels.length > 60 ? 0.5 : 0.36;
     const reads = kept.map(i => [shorten(data.labels[i], 44)].concat(kinds.map(k => `${GRADIENTS[k]}: ${readGradient(data[k], i)}`)));
     const traces = [], annotations = [], axes = {};
@@ -193,6 +194,7 @@ CHARTS.units = {
       autorange: "reversed", showgrid: false, zeroline: false, ticks: "",
     });
     if (rows < longest || v.per > 1) units.showticklabels = false;
+    else if (few) Object.assign(units, { title: { text: "" }, tickprefix: "unit ", showtickprefix: "first" });
     const axes = few ? { xaxis: units, yaxis: layers } : {
       xaxis: Object.assign(layerAxis(v.labels, width), { showspikes: false }), yaxis: Object.assign(units, { autorange: "reversed" }),
     };
@@ -223,7 +225,7 @@ CHARTS.time = {
       traces, reads,
       layout: layout(440, {
         margin: { l: 56, r: 12, t: width < 500 ? 56 : 30, b: 40 },
-        xaxis: { title: { text: "step", font: { size: 12 } }, anchor: "y2", showgrid: false, zeroline: false, fixedrange: touch(), showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("muted"), tickformat: "d", dtick: steps.length <= 20 ? 1 : undefined, linecolor: colour("line") },
+        xaxis: { title: { text: "step", font: { size: 12 } }, anchor: "y2", showgrid: false, zeroline: false, fixedrange: touch(), showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: colour("muted"), tickformat: "d", dtick: Math.max(...steps) - Math.min(...steps) <= 20 ? 1 : undefined, linecolor: colour("line") },
         yaxis: valueAxis("log10 of gradient", { domain: [0.5, 1], zeroline: false }),
         yaxis2: valueAxis("saturated", { domain: [0, 0.42], tickformat: ".0%", range: [-0.02, 1.02] }),
       }),
@@ -293,6 +295,9 @@ CHARTS.histograms = {
     } else {
       annotations.push(note(`gradient: ${STATES[rState] || STATES[lState] || "not measured"}`, domains[1][0], wide ? 1 : 0.4));
     }
+    // Both halves exist, whatever is in them: plotly warns of an axis without a trace.
+    const nothing = { type: "scatter", x: [null], y: [null], hoverinfo: "skip", showlegend: false };
+    traces.push(nothing, Object.assign({}, nothing, { xaxis: "x2", yaxis: "y2" }));
     histogramTable(p.name, rows);
     const count = { type: view.log ? "log" : "linear", rangemode: "tozero", tickformat: "~s", exponentformat: "none" };
     if (view.log) count.dtick = 1;
@@ -303,7 +308,7 @@ CHARTS.histograms = {
         legend: wide ? { orientation: "h", x: domains[1][0], y: 1, xanchor: "left", yanchor: "bottom", font: { size: 12 } } : { orientation: "h", x: 0, y: 0.41, xanchor: "left", yanchor: "bottom", font: { size: 12 } },
         showlegend: lines.length > 0,
         xaxis: { domain: domains[0], anchor: "y", showgrid: false, zeroline: false, fixedrange: true, linecolor: colour("line") },
-        xaxis2: { domain: domains[1], anchor: "y2", showgrid: false, zeroline: false, fixedrange: true, tickprefix: "10<sup>", ticksuffix: "</sup>", linecolor: colour("line"), dtick: Math.max(1, Math.ceil(keys.length * Math.log10(2) / ((wide ? width / 2 : width) / 48))) },
+        xaxis2: { domain: domains[1], anchor: "y2", showgrid: false, zeroline: false, fixedrange: true, tickprefix: "10<sup>", ticksuffix: "</sup>", linecolor: colour("line"), dtick: Math.max(1, Math.ceil((keys[keys.length - 1] - keys[0] || 1) * Math.log10(2) / ((wide ? width / 2 : width) / 48))) },
         yaxis: valueAxis("elements", Object.assign({ domain: wide ? [0, 1] : [0.58, 1] }, count)),
         yaxis2: valueAxis("", Object.assign({ domain: wide ? [0, 1] : [0, 0.4], anchor: "x2" }, count)),
       }),

@@ -188,7 +188,7 @@ def _histograms(p: Parameter) -> dict[str, Any]:
     drawn = p.weight.histogram
     return {
         "name": safe(p.name),
-        "weight": drawn and [short(drawn.low), short(drawn.high), drawn.counts],
+        "weight": drawn and drawn.counts and [short(drawn.low), short(drawn.high), drawn.counts],
         "random": _octaves(p.gradient),
         "loss": _octaves(p.loss_gradient),
         "states": [s.state.value if s else None for s in (p.weight, p.gradient, p.loss_gradient)],
@@ -197,7 +197,7 @@ def _histograms(p: Parameter) -> dict[str, Any]:
 
 def _octaves(stats: GradientStats | None) -> list[Any] | None:
     octaves: Octaves | None = stats.octaves if stats is not None else None
-    return None if octaves is None else [octaves.lowest, octaves.counts]
+    return None if octaves is None or not octaves.counts else [octaves.lowest, octaves.counts]
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
