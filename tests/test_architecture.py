@@ -96,6 +96,7 @@ RESTRICTED = {
     "click": set[str](),
     "jinja2": {"report/html"},
     "plotly": {"report/html"},  # for its plotly.js alone
+    "tensorboard": {"report/tensorboard"},
     "rich": {"cli", "report/terminal_page"},
     "sklearn": set[str](),
     "pytest": {"pytest_plugin"},

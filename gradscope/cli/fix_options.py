@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
-from importlib.util import find_spec
 
+from gradscope.cli.events import check_package
 from gradscope.config import FixSettings, Settings
 from gradscope.errors import OptionError
 
@@ -65,9 +65,8 @@ def check_training(repair: FixSettings, optimizer_given: bool) -> None:
     if repair.emit_only and not repair.finetune:
         hint = "Leave one of them out."
         raise OptionError("without fine-tuning there is no run", where="--emit-only", hint=hint)
-    if repair.tensorboard and find_spec("tensorboard") is None:
-        hint = "pip install 'gradscope-cli[tensorboard]'"
-        raise OptionError("needs the package tensorboard", where="--tensorboard", hint=hint)
+    if repair.tensorboard:
+        check_package()
 
 
 WITH_RUN = frozenset({"run", "model", "data", "val", "arch", "out", "trust_model", "format_"})

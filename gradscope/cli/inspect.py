@@ -14,6 +14,7 @@ from gradscope.cli.data_options import (
     Standardise,
     check_data_options,
 )
+from gradscope.cli.events import check_events
 from gradscope.cli.launch import ranks_of
 from gradscope.cli.model_options import (
     Allow,
@@ -128,6 +129,15 @@ def inspect(
             rich_help_panel=_REPORT,
         ),
     ] = None,
+    tensorboard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write events for TensorBoard there, too: scalars, and histograms of weights and "
+            "gradients.",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     limit: Annotated[list[str] | None, LIMIT] = None,
     all_layers: Annotated[
         bool,
@@ -183,14 +193,16 @@ def inspect(
     for option, target in (("--out", out), *(("--output", path) for _, path in written)):
         if target is not None:
             check_target(target, inputs=(*settings.inputs(), save_gradients), option=option)
+    check_events(tensorboard)
     # Files first, so that a closed stdout loses none.
     reports = [*((name, path, "--output") for name, path in written), (format_, out, "--out")]
-    return _run(settings, reports, all_layers, fail_on, ranks_of(context))
+    return _run(settings, reports, tensorboard, all_layers, fail_on, ranks_of(context))
 
 
 def _run(
     settings: Settings,
     reports: Sequence[tuple[Format, str | None, str]],
+    events: str | None,
     all_layers: bool,
     fail_on: FailOn,
     ranks: Ranks,
@@ -208,6 +220,8 @@ def _run(
             inspection = pipeline.inspect(settings, progress, None, ranks)
     if ranks.rank:
         return CLEAN  # the first process reports
+    if events is not None:
+        report.write_events(inspection, events)
     for name, target, option in reports:
         page = canvas(target)
         text = report.render(

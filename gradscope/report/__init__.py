@@ -17,6 +17,7 @@ __all__ = [
     "render_treatment",
     "result_of",
     "run_files",
+    "write_events",
 ]
 
 FORMATS = ("terminal", "json", "html")
@@ -51,6 +52,13 @@ def render_treatment(
     from gradscope.report.treatment import as_json, as_text
 
     return as_json(treatment, folder) if name == "json" else as_text(treatment, width, folder)
+
+
+def write_events(inspection: Inspection, folder: str) -> None:
+    """For TensorBoard, whose package must be installed: a run in ``folder``."""
+    from gradscope.report import tensorboard
+
+    tensorboard.write_events(inspection, folder)
 
 
 def _format(name: str) -> Format:
