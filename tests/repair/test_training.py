@@ -5,18 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from gradscope.config import FixSettings, Settings
+from gradscope.findings import Cause
 from gradscope.progress import Silent
+from gradscope.repair import compare
 from gradscope.repair.checkpoints import Keeper
 from gradscope.repair.loop import train
 from gradscope.repair.minibatches import Minibatches, Place
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.training import Trainee
+from gradscope.repair.treat import _recipe
 from tests.support import sample_of
 
 STEPS, BATCH, RATE = 7, 8, 1e-2
@@ -217,3 +222,41 @@ def test_globs_name_parameters_and_layers(glob: str, named: bool):
     if not named:
         with pytest.raises(Exception, match=r"The nearest parameter is '0\.weight'"):
             check_globs("--freeze", (glob,), ["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "causes", "time", "rate", "clip"),
+    [
+        (3, (), (), 1e-3, None),
+        (29, (), (), 1e-3, None),
+        (30, (), (), 3e-4, None),
+        (3, (Cause.EXPLODING,), (), 1e-3, 1.0),
+        (3, (), ("a step",), 1e-3, 1.0),
+    ],
+)
+def test_rate_and_clipping_follow_the_ledger(layers, causes, time, rate, clip):
+    ledger = SimpleNamespace(entries=[None] * layers, time=time)
+    before = SimpleNamespace(
+        measurements=SimpleNamespace(ledger=ledger), diagnosis=SimpleNamespace(causes=causes)
+    )
+    _, x, y = problem()
+    fix = FixSettings(epochs=2, batch_size=10)
+    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
+    assert (found.rate, found.clip, found.steps) == (rate, clip, 6)
+    asked = replace(fix, rate=0.5)
+    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), asked, None)
+    assert found.rate == 0.5
+
+
+@pytest.mark.parametrize("freeze", [(), ("1",)])
+def test_frozen_norms_keep_their_statistics(freeze):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    _, x, y = problem()
+    before = module[1].running_mean.clone()
+    frozen = compare.trainee_of(
+        module, [module[0].weight], SimpleNamespace(heads=()), Settings("m"), torch.device("cpu"),
+        freeze,
+    )  # fmt: skip
+    found = train(frozen, minibatches(x, y), Recipe(4, RATE, BATCH, None), Silent())
+    assert torch.equal(found.best["1.running_mean"], before) is bool(freeze)
