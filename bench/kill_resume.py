@@ -1,9 +1,9 @@
 """Kill -9 at random moments of a repair, resume, and compare bytes with an unbroken run.
 
-    python bench/kill_resume.py [--moments 20] [--seed 0]
+    python bench/kill_resume.py [--phase whole|training] [--moments 20] [--seed 0]
 
-Each moment is drawn uniformly from the time that the unbroken run took, its imports included. After
-the kill, `--out` must be absent or whole, every file of the run's folder must be readable, and
+Each moment is drawn uniformly from the time that the unbroken run took: all of it, its imports
+included, or that since its folder appeared, in which it trains and writes. After the kill, `--out` must be absent or whole, every file of the run's folder must be readable, and
 nothing half-written may remain once it is resumed.
 """
 
@@ -27,7 +27,8 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_models"
-RESULTS = Path(__file__).parent / "results" / "kill_resume.md"
+PHASES = {"whole": "from the start of the process", "training": "since the run's folder appeared"}
+RESULTS = Path(__file__).parent / "results"
 
 
 def command(out: str, epochs: int) -> list[str]:
@@ -43,9 +44,27 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def killed(folder: Path, seconds: float, epochs: int, whole: str) -> dict[str, object]:
+def wait_for(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until the folder of the run is there, or the process has ended."""
+    while process.poll() is None and not run.exists():
+        time.sleep(0.01)
+
+
+def unbroken(folder: Path, epochs: int) -> tuple[float, float]:
+    """Seconds of a whole run, and of those until its folder appeared."""
+    begun = time.monotonic()
+    process = subprocess.Popen(command("whole.pt", epochs), cwd=folder, stdout=subprocess.DEVNULL)
+    wait_for(folder / "whole.pt.run", process)
+    appeared = time.monotonic() - begun
+    assert process.wait() == 0
+    return time.monotonic() - begun, appeared
+
+
+def killed(folder: Path, seconds: float, epochs: int, whole: str, phase: str) -> dict[str, object]:
     """One run, killed and resumed."""
     process = subprocess.Popen(command("f.pt", epochs), cwd=folder, stdout=subprocess.DEVNULL)
+    if phase == "training":
+        wait_for(folder / "f.pt.run", process)
     time.sleep(seconds)
     process.kill()
     ended = process.wait() == 0  # before the kill
@@ -74,13 +93,13 @@ def killed(folder: Path, seconds: float, epochs: int, whole: str) -> dict[str, o
     }
 
 
-def report(rows: list[dict[str, object]], good: int, took: float, seed: int) -> str:
+def report(rows: list[dict[str, object]], good: int, took: float, seed: int, phase: str) -> str:
     """Results, with their date and machine."""
     lines = [
-        "# Kill -9 at random moments, and resume",
+        f"# Kill -9 at random moments ({PHASES[phase]}), and resume",
         "",
         f"{datetime.now(UTC).date().isoformat()}, {platform.machine()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} thread(s); seed {seed}. `python bench/kill_resume.py`",
+        f"{torch.get_num_threads()} thread(s); seed {seed}. `python bench/kill_resume.py --phase {phase}`",
         "",
         f"An unbroken `gradscope fix` of `saturated_tanh.pt` took {took:.1f} s. Killed at moments "
         f"drawn from that time and resumed, {good} of {len(rows)} runs left `--out` absent or "
@@ -104,26 +123,28 @@ def report(rows: list[dict[str, object]], good: int, took: float, seed: int) -> 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--moments", type=int, default=20)
+    parser.add_argument("--phase", choices=["whole", "training"], default="whole")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        begun = time.monotonic()
-        subprocess.run(command("whole.pt", options.epochs), cwd=folder, check=True,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
-        took = time.monotonic() - begun
+        took, appeared = unbroken(folder, options.epochs)
+        longest = took - appeared if options.phase == "training" else took
         whole = digest(folder / "whole.pt")
         rows = []
         for i in range(options.moments):
             place = folder / str(i)
             place.mkdir()
-            rows.append(killed(place, draw.uniform(0, took), options.epochs, whole))
+            rows.append(
+                killed(place, draw.uniform(0, longest), options.epochs, whole, options.phase)
+            )
             print(rows[-1], flush=True)
             shutil.rmtree(place)
     good = sum(bool(r["same_bytes"] and r["out_absent_or_whole"]) for r in rows)
-    RESULTS.write_text(report(rows, good, took, options.seed))
+    file = RESULTS / f"kill_resume-{options.phase}.md"
+    file.write_text(report(rows, good, took, options.seed, options.phase))
     print(f"{good} of {len(rows)}: whole or absent, and the same bytes after resuming")
     sys.exit(good != len(rows))
 
