@@ -3,8 +3,9 @@
     python bench/kill_resume.py [--phase whole|training] [--moments 20] [--seed 0]
 
 Each moment is drawn uniformly from the time that the unbroken run took: all of it, its imports
-included, or that since its folder appeared, in which it trains and writes. After the kill, `--out` must be absent or whole, every file of the run's folder must be readable, and
-nothing half-written may remain once it is resumed.
+included, or that since its folder appeared, in which it trains and writes. After the kill, `--out`
+must be absent or whole, every file of the run's folder must be readable, and nothing half-written
+may remain once it is resumed.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def report(rows: list[dict[str, object]], good: int, took: float, seed: int, pha
         f"# Kill -9 at random moments ({PHASES[phase]}), and resume",
         "",
         f"{datetime.now(UTC).date().isoformat()}, {platform.machine()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} thread(s); seed {seed}. `python bench/kill_resume.py --phase {phase}`",
+        f"{torch.get_num_threads()} thread(s); seed {seed}. "
+        f"`python bench/kill_resume.py --phase {phase}`",
         "",
         f"An unbroken `gradscope fix` of `saturated_tanh.pt` took {took:.1f} s. Killed at moments "
         f"drawn from that time and resumed, {good} of {len(rows)} runs left `--out` absent or "
