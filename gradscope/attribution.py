@@ -166,9 +166,22 @@ def _biased(site: Site, ratio: float) -> bool:
     return (site.pre_activation_rms or 0.0) > 3.0 * max(ratio, 1.0)
 
 
+LOGISTIC = 4.0
+"""1 / phi'_0 of a logistic unit: a centred start has weights so much larger than others."""
+
+
+def sizes(measured: Measurements) -> dict[str, float]:
+    """init_ratio of every weight matrix, in a logistic network over what is usual there."""
+    hidden = [s for s in measured.sites if s.role is Role.HIDDEN]
+    logistic = sum(s.kind in ("sigmoid", "hardsigmoid") for s in hidden)
+    usual = LOGISTIC if hidden and 2 * logistic > len(hidden) else 1.0
+    every = ((p.name, p.weight.init_ratio) for p in measured.parameters)
+    return {name: ratio / usual for name, ratio in every if ratio}
+
+
 def typical_ratio(measured: Measurements) -> float | None:
-    """Median init_ratio of all weight matrices."""
-    ratios = sorted(p.weight.init_ratio for p in measured.parameters if p.weight.init_ratio)
+    """Median of :func:`sizes`."""
+    ratios = sorted(sizes(measured).values())
     return ratios[len(ratios) // 2] if ratios else None
 
 

@@ -25,9 +25,9 @@ _WEIGHTS = (Cause.SMALL_WEIGHTS, Cause.DEPTH_GAIN)
 WHOLE = 0.99
 """Dead share of a layer from which no gradient comes through it."""
 
-FAR_TOO_LARGE = 4.5
-"""Median init_ratio from which weights explain an explosion; below it a moderate gain does, layer
-after layer, and it drives units into saturation as well."""
+FAR_TOO_LARGE = 3.2
+"""Median size from which weights explain an explosion; below it a moderate gain does, layer after
+layer, and it drives units into saturation as well."""
 
 WORDS = {
     Cause.NONFINITE: "numbers are not finite",
@@ -94,7 +94,8 @@ def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Caus
             # Where the weights lose the signal, biases switch units off: an effect.
             order.remove(Cause.DEAD_UNITS)
             order.insert(order.index(rest[-1] if rest else costly[-1]) + 1, Cause.DEAD_UNITS)
-    if (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE:
+    sized = any(f.code == "GS301" and f.cause and f.about == "model" for f in findings)
+    if (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE and not sized:
         order.remove(Cause.EXPLODING)
         order.insert(order.index(Cause.LARGE_PARAMETERS), Cause.EXPLODING)
     return tuple(c for c in order if c in found)

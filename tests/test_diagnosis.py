@@ -76,6 +76,18 @@ def sized(ratio: float, **given) -> Measurements:
     return measured(relu, parameters=weights, **given)
 
 
+def partly(*ratios: float, kind: str = "relu", **given) -> Measurements:
+    """One activation after each of these weights but the last."""
+    weights = tuple(
+        parameter(f"{i}.weight", weight=weight(init_ratio=r)) for i, r in enumerate(ratios)
+    )
+    sites = (
+        site(f"{i}/{kind}", kind=kind, saturated_fraction=None, shrink=None)
+        for i in range(len(ratios) - 1)
+    )
+    return measured(*sites, parameters=weights, **given)
+
+
 def dead(count: int = 8, **given) -> Measurements:
     units = Units(8, None, None, count, (), tuple(range(count)))
     gone = site("0/relu", kind="relu", saturated_fraction=None, units=units)
@@ -151,6 +163,23 @@ CASES = {
     ),
     "saturated and skilled": (saturated(skill=skill(0.9)), H, ()),
     "large and nothing saturates": (sized(20.0, skill=POOR), U, (Cause.LARGE_PARAMETERS,)),
+    "large in the later half": (
+        partly(1, 1, 1, 22, 20, skill=POOR), U, (Cause.LARGE_PARAMETERS,)
+    ),
+    "large in the later half, no labels": (partly(1, 1, 1, 22, 20), H, ()),
+    "large in the later half and explodes": (
+        partly(1, 1, 1, 22, 20, total=4.0, skill=POOR), U,
+        (Cause.LARGE_PARAMETERS, Cause.EXPLODING),
+    ),
+    "large in one layer": (partly(1, 1, 1, 22, skill=POOR), H, ()),
+    "a centred logistic start": (partly(1, 4, 4, 4, kind="sigmoid", skill=POOR), H, ()),
+    "a logistic network far beyond it": (
+        partly(17, 17, 17, 17, kind="sigmoid", skill=POOR), U, (Cause.LARGE_PARAMETERS,)
+    ),
+    "columns of a thousand and more": (
+        saturated(ratio=1.0, skill=skill(0.3), inputs=(replace(LARGE_INPUT, rms=1000.0),)), W,
+        (Cause.LARGE_INPUTS,),
+    ),
     "large, no labels": (sized(20.0), Q, (Cause.LARGE_PARAMETERS,)),
     "large and works": (sized(20.0, skill=skill(0.9)), H, ()),
     "one large layer among others": (

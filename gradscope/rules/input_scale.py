@@ -24,15 +24,20 @@ class InputScale(Rule):
         "Compared is the root mean square of each input, and of its columns or channels, with 1, "
         "and its mean with its standard deviation. A warning where the first layer's activation is "
         "saturated and the input exceeds the weights' own size (init_ratio): bounded activations "
-        "often learn from large inputs all the same. Where the first activation is a gate or does "
-        "not saturate, and the input is far larger still, or the mean is far beyond the spread, it "
-        "is an error if labelled data show that the model does not work, else information. Raw "
-        "data of a moderate size are a warning at most: adaptive optimisers learn from them."
+        "often learn from large inputs all the same, if a step of the optimiser times the input "
+        "does not throw them from one end to the other. Where it does, where the first activation "
+        "is a gate or does not saturate and the input is far larger still, or where the mean is "
+        "far beyond the spread, it is an error if labelled data show that the model does not work, "
+        "else information. Raw data of a moderate size are a warning at most: adaptive optimisers "
+        "learn from them."
     )
     thresholds: ClassVar = {
         "rms": Threshold(3.0, "root mean square", "usual weights then saturate 55 % of a tanh"),
         "large": Threshold(
             100.0, "root mean square", "at 70 three families of four learned all, at 200 none"
+        ),
+        "bounded": Threshold(
+            3000.0, "root mean square", "1000 before a bounded unit: 5 of 18 learn; 4000: none of 6"
         ),
         "column": Threshold(10.0, "ratio", "to the median column: named by itself"),
         "offset": Threshold(
@@ -61,6 +66,7 @@ class InputScale(Rule):
             if saturated is None and not offset and not unbounded:
                 continue
             grave = offset or (unbounded and given.rms > self.limit("large"))
+            grave = grave or (saturated is not None and given.rms > self.limit("bounded"))
             severity = Severity.WARNING
             if saturated is None or grave:
                 severity = self.graver(measured, Severity.INFORMATION)
