@@ -184,6 +184,15 @@ def test_a_table_sorts_by_numbers_and_by_names(opened: Pages):
     assert names == sorted(names)
 
 
+def test_powers_of_ten_sort_by_their_size(opened: Pages):
+    page = opened("deep")
+    page.locator("#table-parameters th button", has_text="Gradient rms").first.click()
+    sizes = [float(text) for text in column(page, "parameters", "Gradient rms")]
+    assert len(sizes) == 1000
+    assert min(sizes) < 1e-6 < 1e-3 < max(sizes)
+    assert sizes == sorted(sizes)
+
+
 def test_a_table_filters_by_words(opened: Pages):
     page = opened("saturated")
     grid = page.locator("[data-table=parameters]")
