@@ -23,8 +23,11 @@ from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
 from gradscope.progress import Progress
+from gradscope.repair.base import Case
 from gradscope.repair.compare import gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.contest import best_remedy, enter, values_of
 from gradscope.repair.loop import Trained, train
+from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
@@ -85,8 +88,22 @@ def run_trial(
         plain = trainee.prepare
         progress.start("trial", 2 * recipe.most)
         try:
-            with put_back(module):
+            case = Case(
+                measured, causes, trainee, names.tensors, data, settings.data.seed,
+                dict(module.named_buffers()),
+            )  # fmt: skip
+
+            def restarted() -> None:
                 _repair(names, module, suspects, trainee, data, settings.data.seed)
+
+            # On a standardised input the remedies would be others: there it is the restart.
+            name = None if suspects.inputs else best_remedy(case, recipe, restarted)
+            changed = values_of(case, name) if name else {}
+            with put_back(module):
+                if name:
+                    enter(case, changed)
+                else:
+                    restarted()
                 after = train(trainee, data, recipe, progress, enough=_flat(trainee, data, steps))
             trainee.prepare, least = plain, after.moments[-1][0]
             with put_back(module):
@@ -101,7 +118,7 @@ def run_trial(
             return Skipped("trial", f"the model cannot be trained: {type(error).__name__}: {first}")
         finally:
             progress.finish()
-        return _compared(before, after, trainee, data, recipe, suspects)
+        return _compared(before, after, trainee, data, recipe, suspects, name)
 
 
 def _flat(
@@ -184,6 +201,7 @@ def _compared(
     data: Minibatches,
     recipe: Recipe,
     suspects: Suspects,
+    name: str | None,
 ) -> Trial:
     scale = scale_of(trainee, data)
     best = max(before.moments, key=lambda m: _or_lowest(m[1].mean))[1]
@@ -193,7 +211,7 @@ def _compared(
     return Trial(
         steps=max(before.moments[-1][0], after.moments[-1][0]),
         how=str(recipe),
-        repair=_sentence(suspects),
+        repair=f"{name} ({remedy(name).summary})" if name else _sentence(suspects),
         layers=suspects.layers,
         metric=scale.metric,
         held_out=where,

@@ -353,3 +353,19 @@ def test_inputs_passed_by_name_are_standardised_too(tmp_path):
     assert "inputs standardised" in trial.repair
     assert trial.repaired.last > 0.7
     assert trial.untreated.last < 0.4
+
+
+def test_the_repaired_copy_is_repaired_and_not_only_restarted():
+    """Lost weights are replaced and the rest is kept, far ahead of a restart; of an input of the
+    wrong scale there is the restart alone."""
+    module = torch.load(SAMPLES / "relu.pt", weights_only=False)
+    with torch.no_grad():
+        module[2].weight[::4, ::4] = float("nan")
+    before = copy.deepcopy(module.state_dict())
+    trial = tried(module, X, Y, steps=20)
+    assert trial.repair.startswith("revive (")
+    assert trial.repaired.score[0] > 0.8
+    assert all(torch.equal(before[k].nan_to_num(), v.nan_to_num())
+               for k, v in module.state_dict().items())  # fmt: skip
+    module = build.xavier(build.mlp(3, 32, nn.Tanh))
+    assert tried(module, 1000 * X, Y, steps=20).repair.startswith("restart of")
