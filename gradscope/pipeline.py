@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gradscope.commandline import command_for
 from gradscope.config import CheckSettings, FixSettings, Settings
-from gradscope.errors import GradscopeError, OptionError
+from gradscope.errors import GradscopeError, OptionError, ProbeError
 from gradscope.files import check_target
 from gradscope.findings import Skipped
 from gradscope.model import Given
@@ -22,6 +22,7 @@ from gradscope.ranks import ALONE, LostError, Ranks
 
 if TYPE_CHECKING:
     from gradscope.checking import CheckResult, Entry, ModelCheck, RuleInfo
+    from gradscope.comparing import Comparison, Subject
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
@@ -133,6 +134,50 @@ def _checked(
     finally:
         gc.collect()  # modules hold themselves in cycles; the next model needs the memory
     return count_findings(path, inspection, wanted, known, command_for(settings))
+
+
+def compare(
+    subjects: Sequence[Settings],
+    tolerance: float,
+    progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+    *,
+    fails: bool = False,
+) -> Comparison:
+    """Models, checkpoints or saved reports side by side; with reports alone, torch is not needed.
+
+    Args:
+        subjects: two or more: each a model with its data and how it is opened, or a saved report,
+            told by its content. The first is what the others are compared with.
+        tolerance: by how much the number of a finding may get worse, as in a check.
+        progress: told about long work; nobody by default.
+        ranks: the processes that share each sample.
+        fails: whether a regression makes the exit status 1.
+
+    Raises:
+        GradscopeError: one of them cannot be served, or nothing could be measured of it.
+    """
+    from gradscope.comparing import compare as side_by_side
+    from gradscope.comparing import read_report
+
+    shown, n = progress or Silent(), len(subjects)
+    saved = [read_report(s.model) for s in subjects]  # reports first: they are refused at once
+    found = [
+        report or _compared(settings, Named(shown, f"{i} of {n}, {settings.model}"), ranks)
+        for i, (report, settings) in enumerate(zip(saved, subjects, strict=True), 1)
+    ]
+    return side_by_side(found, tolerance, fails=fails, rules=_rules())
+
+
+def _compared(settings: Settings, progress: Progress, ranks: Ranks) -> Subject:
+    """One model; nothing of it is kept but what is compared."""
+    from gradscope.comparing import subject_of
+
+    inspection = inspect(settings, progress, ranks=ranks)
+    gc.collect()
+    if inspection.measurements.is_empty:
+        raise ProbeError("nothing could be measured", where=settings.model)
+    return subject_of(settings.model, inspection, command_for(settings))
 
 
 def _rules() -> dict[str, RuleInfo]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gradscope.report import Canvas, check_format, render
+from gradscope.report import Canvas, check_format, compare_format, render
 from gradscope.report.check_json import baseline_schema, check_schema
+from gradscope.report.compare_json import compare_schema
 from gradscope.report.schema import report_schema
 from gradscope.rules import all_rules
+from tests.comparing.examples import COMPARISONS
 from tests.report.check_examples import CHECKS
 from tests.report.examples import EXAMPLES, inspection
 
@@ -20,6 +22,7 @@ CHECK_ENDINGS = {
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
 CHECK_SCHEMA = SCHEMA.with_name("check.schema.json")
 BASELINE_SCHEMA = SCHEMA.with_name("baseline.schema.json")
+COMPARE_SCHEMA = SCHEMA.with_name("compare.schema.json")
 
 
 def golden_files() -> dict[Path, str]:
@@ -36,7 +39,20 @@ def golden_files() -> dict[Path, str]:
     files[GOLDEN / "vanishing-colour.txt"] = render(
         "terminal", inspection(EXAMPLES["vanishing"]()), width=80, colour=True
     )
-    return files | check_files()
+    return files | check_files() | compare_files()
+
+
+def compare_files() -> dict[Path, str]:
+    """What a comparison's own formats say, but for the page, and the schema of its JSON."""
+    schema = compare_schema([r.code for r in all_rules()])
+    files = {COMPARE_SCHEMA: json.dumps(schema, indent=2) + "\n"}
+    for name, make in COMPARISONS.items():
+        for format_, ending in (("terminal", ".txt"), ("json", ".json"), ("markdown", ".md")):
+            text = compare_format(format_).render(make(), Canvas())
+            files[GOLDEN / f"compare-{name}.{format_}{ending}"] = text
+        wide = compare_format("terminal").render(make(), Canvas(160, colour=True))
+        files[GOLDEN / f"compare-{name}.terminal-160-colour.txt"] = wide
+    return files
 
 
 def check_files() -> dict[Path, str]:

@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "judgement": DATA | {"attribution"},
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
     "checking": DATA | {"diagnosis"},
+    "comparing": DATA | {"diagnosis", "checking"},
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
     "probe": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode", "ranks"},
     "treatment": DATA | {"diagnosis"},
@@ -52,10 +53,10 @@ MAY_IMPORT = {
     "rules": DATA | {"attribution", "places", "typical"},
     "report": DATA
     | {"attribution", "judgement", "diagnosis", "counterfactual", "treatment", "commandline"}
-    | {"checking", "run_file", "rules"},
+    | {"checking", "comparing", "run_file", "rules"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
-    | {"commandline", "checking", "ranks", "fixing"},
+    | {"commandline", "checking", "comparing", "ranks", "fixing"},
     "fixing": DATA
     | {"pipeline", "model", "files", "ranks", "loading", "repair", "diagnosis", "treatment"},
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
@@ -67,6 +68,7 @@ MAY_IMPORT = {
     | {"commandline"}
     | {
         "checking",
+        "comparing",
         "pipeline",
         "report",
         "files",

@@ -56,7 +56,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 # --- help and version -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["inspect", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["inspect", "--help"], ["compare", "--help"], []]
+)
 def test_help_is_light(arguments: list[str]) -> None:
     code = (
         "import sys; from gradscope.cli.main import main; status = main(sys.argv[1:])\n"

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
+from gradscope.checking.json_file import read_json
 from gradscope.checking.results import Fixed, Known, ModelCheck
 from gradscope.errors import GradscopeError
 from gradscope.findings import Finding, Severity
@@ -181,11 +182,7 @@ def read_baseline(path: str) -> Baseline:
         BaselineError: it cannot be read, or is no baseline.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise ValueError("more than 16 MB")
-        return _parsed(json.loads(content, parse_constant=_no_constant))
+        return _parsed(read_json(path, _MOST_BYTES))
     except FileNotFoundError as error:
         hint = "--write-baseline makes one."
         raise BaselineError("there is no such baseline", where=path, hint=hint) from error
@@ -193,10 +190,6 @@ def read_baseline(path: str) -> Baseline:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         hint = "--write-baseline makes a new one, once the file is moved away."
         raise BaselineError(f"is no baseline ({said[:120]})", where=path, hint=hint) from error
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def _parsed(content: object) -> Baseline:

@@ -51,13 +51,14 @@ from gradscope.cli.probe_options import (
     SEED,
     VAL,
 )
-from gradscope.cli.reports import planned
+from gradscope.cli.reports import Formats, planned
 from gradscope.cli.shown_settings import shown
 from gradscope.cli.status import CLEAN
 from gradscope.commandline import check_command
 from gradscope.config import CheckSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.ranks import Ranks
+from gradscope.report import CHECK_FORMATS, check_format
 from gradscope.settings_file import find_settings
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ def check(
         return _show(layers, names, limit or ())
     file = baseline_file(run, write_baseline, prune_baseline)
     read = [*(name for s in subjects for name in s.inputs()), file.read_from]
-    reports = planned(texts(run, "format"), texts(run, "output"), [*read, file.written_to])
+    every = Formats(CHECK_FORMATS, check_format)
+    printed, written = texts(run, "format"), texts(run, "output")
+    reports = planned(every, printed, written, [*read, file.written_to])
     file.check_target(read)
     ranks = ranks_of(context)
     found = _run(subjects, wanted, file, ranks)

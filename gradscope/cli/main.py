@@ -15,6 +15,7 @@ import typer
 from gradscope import __version__
 from gradscope.cli import status
 from gradscope.cli.check import check
+from gradscope.cli.compare import compare
 from gradscope.cli.fix import fix
 from gradscope.cli.inspect import inspect
 from gradscope.cli.launch import serve_as
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(check)
+app.command()(compare)
 app.command()(fix)
 app.command()(rule)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas, Format
 from gradscope.report.check_formats import CHECK_FORMATS, check_format
+from gradscope.report.compare_formats import COMPARE_FORMATS, compare_format
 from gradscope.report.run_folder import result_of, run_files
 from gradscope.treatment import Treatment
 
 __all__ = [
     "CHECK_FORMATS",
+    "COMPARE_FORMATS",
     "FORMATS",
     "Canvas",
     "check_format",
+    "compare_format",
     "render",
     "render_treatment",
     "result_of",

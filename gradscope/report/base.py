@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gradscope.checking import CheckResult
+from gradscope.comparing import Comparison
 from gradscope.diagnosis import Inspection
 
 
@@ -47,3 +48,13 @@ class CheckFormat(Protocol):
 
     def render(self, result: CheckResult, canvas: Canvas) -> str:
         """The report, ending with a newline; same result, same bytes."""
+
+
+class CompareFormat(Protocol):
+    """Turns a comparison into text; ``document`` as in :class:`CheckFormat`."""
+
+    name: str
+    document: bool
+
+    def render(self, comparison: Comparison, canvas: Canvas) -> str:
+        """The report, ending with a newline; same comparison, same bytes."""

@@ -32,11 +32,11 @@ class Markdown:
         rows = [_row(result, model) for model in result.models]
         columns = ("Model", "Verdict", "Errors", "Warnings", "Known", "Ignored", "Result")
         parts = [
-            f"{heading}\n\n{_text(summary_line(result))}\n",
-            _table(columns, rows),
+            f"{heading}\n\n{escaped(summary_line(result))}\n",
+            table(columns, rows),
             *(block for model in result.models for block in _details(result, model)),
-            *([_list(result.notes)] if result.notes else []),
-            *([_commands(result.next)] if result.next else []),
+            *([bullets(result.notes)] if result.notes else []),
+            *([commands(result.next)] if result.next else []),
         ]
         return "\n".join(parts)
 
@@ -44,13 +44,13 @@ class Markdown:
 def _row(result: CheckResult, model: ModelCheck) -> list[str]:
     counted = [f.severity for f in model.counted]
     return [
-        _text(relative(model.path)),
+        escaped(relative(model.path)),
         "-" if model.verdict is None else model.verdict.value,
         str(counted.count(Severity.ERROR)),
         str(counted.count(Severity.WARNING)),
         str(len(model.known)),
         str(len(model.ignored)),
-        f"{_MARKS.get(model.exit_status, 'failed')}: {_text(model.why)}",
+        f"{_MARKS.get(model.exit_status, 'failed')}: {escaped(model.why)}",
     ]
 
 
@@ -62,18 +62,18 @@ def _details(result: CheckResult, model: ModelCheck) -> Iterator[str]:
     lines = [f"<details{' open' if model.exit_status else ''}>"]
     lines += [f"<summary>{_html(relative(model.path))}</summary>\n"]
     if model.verdict is not None and model.summary is not None:
-        lines += [f"**{model.verdict.value}**: {_text(model.summary)}\n"]
+        lines += [f"**{model.verdict.value}**: {escaped(model.summary)}\n"]
     if model.advice:
         lines += [f"{_line(model.advice)}\n"]
     if found:
         columns = ("Severity", "Rule", "Place", "What", "State")
-        lines += [_table(columns, [_entry(e) for e in found[:MOST]])]
+        lines += [table(columns, [_entry(e) for e in found[:MOST]])]
     if len(found) > MOST:
         lines += [f"and {len(found) - MOST} more: see the other reports of this run\n"]
     if model.fixed:
-        lines += ["Fixed:\n", _list(f"{f.code} {f.name}: {f.where}" for f in model.fixed)]
+        lines += ["Fixed:\n", bullets(f"{f.code} {f.name}: {f.where}" for f in model.fixed)]
     if model.skipped:
-        lines += ["Not measured:\n", _list(f"{s.what}: {s.reason}" for s in model.skipped[:MOST])]
+        lines += ["Not measured:\n", bullets(f"{s.what}: {s.reason}" for s in model.skipped[:MOST])]
     yield "\n".join([*lines, "</details>\n"])
 
 
@@ -81,23 +81,25 @@ def _entry(entry: Entry) -> list[str]:
     state = f"{entry.kind.value}: {entry.reason}" if entry.reason else entry.kind.value
     return [
         entry.severity.value,
-        f"{entry.code} {_text(entry.name)}",
-        _text(entry.where),
-        _text(entry.message),
-        _text(state),
+        f"{entry.code} {escaped(entry.name)}",
+        escaped(entry.where),
+        escaped(entry.message),
+        escaped(state),
     ]
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells as they are: :func:`escaped` first what is not ours."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _list(texts: Iterable[str]) -> str:
+def bullets(texts: Iterable[str]) -> str:
+    """A list of texts from anywhere."""
     return "".join(f"- {_line(text)}\n" for text in texts)
 
 
-def _commands(commands: Iterable[tuple[str, str]]) -> str:
+def commands(commands: Iterable[tuple[str, str]]) -> str:
     """In a block that no command can end: longer than every run of backticks in it."""
     lines = [safe(line) for command, why in commands for line in (f"# {why}", command)]
     longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
@@ -111,7 +113,7 @@ def _html(text: str) -> str:
     return text
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Shown as it is: no tag, no link, no end of a cell."""
     plain = _html(_SPECIAL.sub(r"\\\1", safe(text)))
     return plain.replace("://", "&#58;//").replace("www.", "www&#46;")
@@ -119,7 +121,7 @@ def _text(text: str) -> str:
 
 def _line(text: str) -> str:
     """The same at the start of a line: no heading, no list."""
-    return re.sub(r"^(\d*)([#+\-=.)])", r"\1\\\2", _text(text.lstrip()))
+    return re.sub(r"^(\d*)([#+\-=.)])", r"\1\\\2", escaped(text.lstrip()))
 
 
 FORMAT = Markdown()

@@ -30,13 +30,23 @@ class Html:
 
     def render(self, inspection: Inspection, canvas: Canvas) -> str:
         """The whole document, ending with a newline."""
-        text = _template().render(**_content(inspection))
-        # A file name need not be text: what no encoding takes is shown as a replacement.
-        return text.encode("utf-8", "replace").decode("utf-8") + "\n"
+        return rendered("page.html.j2", _content(inspection))
+
+
+def rendered(template: str, content: dict[str, Any]) -> str:
+    """A document, ending with a newline."""
+    text = _template(template).render(**_style(), **content)
+    # A file name need not be text: what no encoding takes is shown as a replacement.
+    return text.encode("utf-8", "replace").decode("utf-8") + "\n"
+
+
+def _style() -> dict[str, str]:
+    """What style.html.j2 needs, and every page."""
+    return {"css": _resource("page.css"), "dark": _resource("dark.css"), "version": __version__}
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FunctionLoader(_resource),
         autoescape=True,
@@ -48,7 +58,7 @@ def _template() -> Template:
     environment.filters["safe_text"] = safe
     environment.filters["signed"] = signed
     environment.filters["capitalise"] = lambda text: text[:1].upper() + text[1:]
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)
 
 
 @cache
@@ -61,7 +71,6 @@ def _scripts() -> tuple[tuple[str, str], ...]:
 def _content(inspection: Inspection) -> dict[str, Any]:
     m = inspection.measurements
     return {
-        "version": __version__,
         "inspection": inspection,
         "m": m,
         "diagnosis": inspection.diagnosis,
@@ -81,8 +90,6 @@ def _content(inspection: Inspection) -> dict[str, Any]:
         "notes": [*m.model.notes, *m.sample.notes],
         "facts": sections.facts(inspection),
         "charts": charts.chart_data(inspection),
-        "css": _resource("page.css"),
-        "dark": _resource("dark.css"),
         "scripts": _scripts(),
     }
 

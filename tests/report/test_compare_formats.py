@@ -1,0 +1,92 @@
+"""What a comparison says in every format: valid, stable, safe from any name."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import jsonschema
+import pytest
+from markdown_it import MarkdownIt
+
+from gradscope.report import COMPARE_FORMATS, Canvas, compare_format
+from tests.comparing.examples import COMPARISONS, checkpoints, hostile, worse
+from tests.renew_golden import COMPARE_SCHEMA, compare_files
+
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(COMPARE_SCHEMA.read_text()))
+FILES = compare_files()
+
+
+def rendered(name: str, comparison, canvas: Canvas | None = None) -> str:
+    return compare_format(name).render(comparison, canvas or Canvas())
+
+
+@pytest.mark.parametrize("format_", COMPARE_FORMATS)
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_same_comparison_same_bytes(format_: str, name: str):
+    text = rendered(format_, COMPARISONS[name]())
+    assert text == rendered(format_, COMPARISONS[name]())
+    assert text.endswith("\n")
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_json_follows_its_schema(name: str):
+    jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
+    VALIDATOR.validate(json.loads(rendered("json", COMPARISONS[name]())))
+
+
+def test_the_schema_is_strict():
+    content = json.loads(rendered("json", worse()))
+    for broken in (
+        content | {"more": 1},
+        {k: v for k, v in content.items() if k != "changes"},
+        content | {"subjects": content["subjects"][:1]},
+    ):
+        assert not VALIDATOR.is_valid(broken)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_no_line_is_wider_than_asked_but_for_commands(name: str, width: int):
+    text = rendered("terminal", COMPARISONS[name](), Canvas(width))
+    shown, _, _ = text.partition("\nWhat now")
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_ascii_where_the_stream_knows_no_more():
+    for make in COMPARISONS.values():
+        assert rendered("terminal", make(), Canvas(unicode=False)).isascii()
+
+
+def test_all_unfolds_every_place():
+    folded = rendered("terminal", checkpoints())
+    every = rendered("terminal", checkpoints(), Canvas(all_layers=True))
+    assert "places" in folded
+    assert len(re.findall(r"^\d+/tanh ", every, re.M)) == 40
+
+
+@pytest.mark.parametrize("format_", ["sarif", "junit", "github", "gitlab", "concise"])
+def test_formats_of_a_check_tell_what_is_new_and_worse(format_: str):
+    text = rendered(format_, worse())
+    assert "layers.5.weight" in text
+    assert "GS101" in text
+    if format_ in ("github", "gitlab"):
+        assert "GS106" not in text  # known, and no worse
+
+
+def test_the_page_lets_nothing_run_and_asks_for_nothing():
+    text = rendered("html", hostile())
+    assert "<script" not in text
+    assert "default-src 'none'" in text
+    assert not re.search(r'(src|href)="(?!#|data:,)', text)
+    assert "&lt;script&gt;" in text
+    assert len(text) < 200_000
+
+
+def test_markdown_has_no_tag_and_no_link_of_a_model():
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(
+        rendered("markdown", hostile())
+    )  # fmt: skip
+    assert "<script>" not in html
+    assert "<a " not in html
