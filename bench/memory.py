@@ -1,11 +1,15 @@
 """Peak memory of ``gradscope inspect`` on a large sample against the same on a small one.
 
     python bench/memory.py [--megabytes 4 4096] [--only deflated]
+    python bench/memory.py --checkpoint 3072
 
 Writes ``.npz`` files of both sizes, 4 KiB a sample, into a temporary folder that is removed at the
 end, runs the tool on each in a process of its own, and reads the process's peak resident memory
 from the system. Of 512 samples a large file takes as much as a small one if only they are read; of
 all samples, if none is kept.
+
+``--checkpoint``: a state_dict of so many megabytes, with its architecture, examined on 16 samples;
+peak memory over the size of the file.
 """
 
 from __future__ import annotations
@@ -106,12 +110,55 @@ def compare(folder: Path, kind: str, megabytes: list[int]) -> list[str]:
     return rows
 
 
+_ARCHITECTURE = """
+import torch
+from torch import nn
+
+
+def make(layers):
+    inner = [m for _ in range(layers) for m in (nn.Linear(4096, 4096, bias=False), nn.Tanh())]
+    return nn.Sequential(*inner, nn.Linear(4096, 10))
+"""
+
+
+def checkpoint(folder: Path, megabytes: int) -> str:
+    """A row: size of the file, peak memory of one inspection of it, and their ratio."""
+    layers = megabytes // 64  # of 4096 x 4096 float32
+    (folder / "architecture.py").write_text(_ARCHITECTURE)
+    make: dict[str, Callable[[int], nn.Module]] = {}
+    exec(_ARCHITECTURE, make)
+    torch.manual_seed(0)
+    torch.save(make["make"](layers).state_dict(), folder / "state.pt")
+    size = (folder / "state.pt").stat().st_size / (1 << 20)
+    command = [sys.executable, "-m", "gradscope", "inspect", str(folder / "state.pt")]
+    command += ["--arch", f"{folder / 'architecture.py'}:make", "--samples", "16"]
+    command += ["--arch-args", f'{{"layers": {layers}}}', "--input-shape", "4096"]
+    command += ["--format", "json"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed with {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
+    peak, seconds = usage.ru_maxrss / (1 << 10), time.perf_counter() - began
+    return f"| {size:.0f} | {peak:.0f} | {peak / size:.2f} | {seconds:.0f} |"
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, nargs=2, default=[4, 4096], metavar="N")
     parser.add_argument("--only", choices=["stored", "deflated"])
+    parser.add_argument("--checkpoint", type=int, metavar="MB")
     options = parser.parse_args()
+    if options.checkpoint:
+        with tempfile.TemporaryDirectory() as folder:
+            row = checkpoint(Path(folder), options.checkpoint)
+        threads = torch.get_num_threads()
+        machine = f"{platform.machine()}, {threads} threads, torch {torch.__version__}"
+        print(f"{date.today()}, {machine}\n")
+        print("| checkpoint MB | peak MB | peak over checkpoint (limit 1.3) | s |")
+        print(f"|---|---|---|---|\n{row}")
+        return
     small, large = options.megabytes
     with tempfile.TemporaryDirectory() as folder:
         if shutil.disk_usage(folder).free < (large + small + 512) << 20:

@@ -10,6 +10,9 @@ from gradscope.errors import LoadError
 from gradscope.loading.checkpoint import StateDict, some, unnamed
 
 _WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+ASSIGNED = 256 << 20
+"""Bytes from which tensors of a file are not copied into those of the architecture."""
+
 _HINT = "Check --arch and --arch-args."
 
 
@@ -42,11 +45,22 @@ def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...
     if missing or unexpected or shapes:
         raise LoadError(_mismatch(missing, unexpected, shapes), where=where, hint=_HINT)
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict(tensors, assign=_may_assign(tensors, wanted))
     except (RuntimeError, TypeError, ValueError) as error:
         first = str(error).split("\n")[0]
         raise LoadError(f"does not fit the architecture: {first}", where=where) from error
     return (*notes, *_types(tensors, wanted))
+
+
+def _may_assign(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the file's tensors, where they are large, may become the parameters themselves.
+
+    Not where that would change a type, or take tied parameters apart.
+    """
+    own = [v for v in wanted.values() if isinstance(v, torch.Tensor)]
+    alike = all(tensors[k].dtype == v.dtype for k, v in wanted.items() if k in tensors)
+    tied = len({id(v) for v in own}) < len(own)
+    return alike and not tied and sum(v.nbytes for v in own) >= ASSIGNED
 
 
 def _in_order(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...]:

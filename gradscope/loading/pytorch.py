@@ -27,6 +27,9 @@ from gradscope.loading.rebuilders import Unbuilt, rebuilders
 from gradscope.loading.refusal import refusal
 from gradscope.loading.torch_zip import MAX_PICKLE, read_contents
 
+MAPPED = 256 << 20
+"""From this size on a model's file is mapped into memory: a page is read when it is needed."""
+
 _AGAIN = "Save or copy the file again."
 _LEGACY_MAGIC = torch.serialization.MAGIC_NUMBER
 _LEGACY_PICKLES = 5  # magic number, protocol, system, the object, keys of its storages
@@ -66,8 +69,9 @@ def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opene
         UntrustedError: it would run code that the user has not admitted.
         LoadError: it is broken.
     """
+    mapped = kind is FileKind.TORCH_ZIP and file.stat().st_size >= MAPPED
     try:
-        return Opened(load_pickled(file, kind, settings))
+        return Opened(load_pickled(file, kind, settings, mapped=mapped))
     except UntrustedError as refused:
         known = allowed(settings.allow)
         with held(file) as opened:
@@ -75,7 +79,7 @@ def open_checkpoint(file: Path, kind: FileKind, settings: LoadSettings) -> Opene
                 scanned = _scanned(opened, kind, known, lenient=True)
             except UntrustedError:
                 raise refused from None
-            value = _load(opened, kind, known, scanned)
+            value = _load(opened, kind, known, scanned, mapped=mapped)
         if isinstance(value, list | tuple):
             value = {str(i): v for i, v in enumerate(value)}
         if not isinstance(value, Mapping) or not holds_weights(value, Unbuilt):
@@ -179,7 +183,9 @@ def _guarded(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(source, map_location="cpu", weights_only=False, pickle_module=module)
+            return torch.load(
+                source, map_location="cpu", weights_only=False, pickle_module=module, mmap=mapped
+            )
     except pickle.UnpicklingError as error:
         first = str(error).split("\n")[0]
         raise LoadError(f"cannot be loaded: {first}", where=str(file)) from error

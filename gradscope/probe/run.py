@@ -22,6 +22,7 @@ from gradscope.measurements import (
 )
 from gradscope.model import LoadedModel, Sample
 from gradscope.probe import assemble
+from gradscope.probe.arriving import Take, taken_by
 from gradscope.probe.attention import find_attention, may_attend
 from gradscope.probe.calibrate import calibrate
 from gradscope.probe.first_nonfinite import find_first, is_nonfinite
@@ -186,15 +187,27 @@ class _Probed:
         if self.axes.coupled:
             reason = f"samples {self.axes.coupled}: gains are per batch, not per sample"
             self.skipped.append(Skipped("per-sample statistics", reason))
-        scale = self._scale()
+        scale = self._scale(self.sums.batches if self.axes.coupled else self.sums.samples)
         for name, tensor in self.subject.names.tensors.items():
             gradient = totals.get(name) if keep else tensor.grad
-            if gradient is not None:
-                gradient = gradient.mul_(scale)
-            self.statistics[name] = gradient_stats(gradient)
+            if name not in self.statistics:
+                self._take(name, gradient, scale)
             tensor.grad = None
         for mean in self.means.values():
             mean.mul_(math.sqrt(self.draws) * scale / self.draws)
+
+    def _take(self, name: str, gradient: torch.Tensor | None, scale: float) -> None:
+        self.statistics[name] = gradient_stats(
+            gradient if gradient is None else gradient.mul_(scale)
+        )
+
+    def _taking(self, sample: Sample) -> Take | None:
+        """What looks at gradients as they arrive, where one pass makes the whole of them."""
+        one_pass = self.samples_at_once == sample.samples and self.ranks.size == 1
+        if not one_pass or self.settings.save_gradients is not None:
+            return None
+        scale = self._scale(1 if self.axes.coupled else sample.samples)
+        return lambda name, gradient: self._take(name, gradient, scale)
 
     def _forward(self, sample: Sample, progress: Progress) -> None:
         """Activations only."""
@@ -232,16 +245,16 @@ class _Probed:
             return 0
         return 1 if self.axes.single else self.settings.draws
 
-    def _scale(self) -> float:
-        """Of a sum of gradients over samples (batches, where these are coupled) and draws.
+    def _scale(self, parts: int) -> float:
+        """Of a sum of gradients over so many samples (batches, if coupled), and the draws.
 
         Random cotangents add like their number's root, the constant one of a single number fully.
         """
-        parts = self.sums.batches if self.axes.coupled else self.sums.samples
         return 1.0 / parts if self.axes.single else 1.0 / math.sqrt(parts * self.draws)
 
     def _sweep(self, sample: Sample, draws: list[int], progress: Progress) -> None:
-        sweep = Sweep(self.subject, self.axes, draws=draws, seed=self.seed)
+        take = self._taking(sample)
+        sweep = Sweep(self.subject, self.axes, draws=draws, seed=self.seed, take=take)
         mine, scattered = Sums(), False
         try:
             mine = sweep.over(self.shares.of(sample), progress)
@@ -302,11 +315,18 @@ class _Probed:
     ) -> Mapping[str, GradientStats]:
         """Statistics of the gradient of the mean loss."""
         progress.start("loss gradient", sample.samples)
-        scorer.accumulate(sample, progress)
+        found: dict[str, GradientStats] = {}
+
+        def take(name: str, gradient: torch.Tensor) -> None:
+            found[name] = gradient_stats(gradient)
+
+        whole = self._taking(sample) is not None
+        with taken_by(take if whole else None, self.subject.names.tensors):
+            scorer.accumulate(sample, progress)
         progress.finish()
-        found = {}
         for name, tensor in self.subject.names.tensors.items():
-            found[name] = gradient_stats(tensor.grad)
+            if name not in found:
+                found[name] = gradient_stats(tensor.grad)
             if self.settings.save_gradients is not None and tensor.grad is not None:
                 self.loss_means[name] = tensor.grad.abs()
             tensor.grad = None

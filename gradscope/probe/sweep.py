@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from gradscope.model import Batch, Sample
+from gradscope.probe.arriving import Take, taken_by
 from gradscope.probe.backward import Listener, joint, scaled
 from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
@@ -37,6 +38,8 @@ class Sweep:
         axes: from the calibration.
         draws: which random cotangents.
         seed: of the cotangents.
+        take: gets the parameters' gradients instead of ``.grad``, if one pass makes them; only for
+            samples of one batch.
     """
 
     def __init__(
@@ -46,9 +49,10 @@ class Sweep:
         *,
         draws: Sequence[int],
         seed: int,
+        take: Take | None = None,
     ) -> None:
         self._subject, self._axes = subject, axes
-        self._draws, self._seed = draws, seed
+        self._draws, self._seed, self._take = draws, seed, take
         self._structure = axes.structure
         self.sums = Sums()
 
@@ -140,7 +144,8 @@ class Sweep:
             head: sum(self._cotangent(run, head, draw, batch).double() for draw in self._draws)
             for head in range(len(run.heads))
         }
-        self._pass(run, sums, self._parameters(), keep=False)
+        with taken_by(self._take, self._subject.names.tensors):
+            self._pass(run, sums, self._parameters(), keep=False)
 
     def _pass(
         self, run: ForwardPass, cotangents: Mapping[int, Any], wanted: Sequence[Any], *, keep: bool

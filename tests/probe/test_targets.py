@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from gradscope.measurements import Measurements
-from gradscope.probe import sweep
+from gradscope.probe import run, sweep
+from gradscope.probe.arriving import taken_by
 from tests.probe.cases import CASES
 from tests.probe.test_laws import assert_same
 from tests.support import measured
@@ -66,6 +67,8 @@ MODELS = {case.name: (case.module, case.x) for case in CASES} | {
     name: (make, lambda: torch.randn(7, 6, dtype=torch.float64)) for name, make in MORE.items()
 }
 
+OUTPUTS = {"two heads": ("0",)}
+
 
 def _measured(name: str) -> Measurements:
     make, x = MODELS[name]
@@ -89,3 +92,31 @@ def test_the_passes_of_the_draws_make_no_gradient_of_a_parameter() -> None:
     found = measured(model, torch.randn(7, 6))
     assert found.run.backward_passes == found.run.draws + 1
     assert len(arrived) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_looked_at_as_they_arrive_are_those_that_stay(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, x = MODELS[name]
+    torch.manual_seed(0)
+    module, inputs = make().double().eval(), x()
+    labels = torch.randint(0, 2, (len(inputs),))
+    found = measured(module, inputs, labels, outputs=OUTPUTS.get(name, ()))
+    assert all(p.grad is None for p in module.parameters())
+    monkeypatch.setattr(run._Probed, "_taking", lambda self, sample: None)
+    assert_same(measured(module, inputs, labels, outputs=OUTPUTS.get(name, ())), found)
+
+
+def test_no_gradient_waits_for_the_others() -> None:
+    module = nn.Sequential(*[nn.Linear(6, 6) for _ in range(5)])
+    waiting: list[int] = []
+
+    def take(name: str, gradient: torch.Tensor) -> None:
+        waiting.append(sum(p.grad is not None for p in module.parameters()))
+
+    with taken_by(take, dict(module.named_parameters())):
+        module(torch.randn(3, 6)).sum().backward()
+    assert waiting == [0] * 10
+    module(torch.randn(3, 6)).sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
