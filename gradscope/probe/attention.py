@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradscope.cutting import cut
@@ -23,7 +22,7 @@ from gradscope.probe.forward import run_forward
 from gradscope.probe.graph import Graph
 from gradscope.probe.reparam import owner_of
 from gradscope.probe.subject import Subject
-from gradscope.probe.tap import Plan
+from gradscope.probe.tap import EagerMode, Plan
 
 SAMPLES = 64
 """Samples that are looked at."""
@@ -75,7 +74,7 @@ class _Pending:
     after: str
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(EagerMode):
     """Looks at the weights of every attention.
 
     Args:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradscope.measurements import FirstNonfinite, Measurements, State
@@ -15,7 +14,7 @@ from gradscope.model import Batch, Sample
 from gradscope.probe.forward import run_forward
 from gradscope.probe.inputs import tensors_of
 from gradscope.probe.subject import Subject
-from gradscope.probe.tap import Plan
+from gradscope.probe.tap import EagerMode, Plan
 
 _FILLS = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "full",
           "full_like", "new_full", "scalar_tensor", "masked_fill", "masked_fill_", "fill_",
@@ -23,7 +22,7 @@ _FILLS = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_stride
 """What may hold an infinity on purpose (attention masks), or no values yet."""
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Watch(EagerMode):
     """Stops looking at the first result that is not finite though its arguments are.
 
     Args:

@@ -81,7 +81,16 @@ class _Group:
 PlanOf = Callable[[int, Kind, tuple[int, ...]], Plan]
 
 
-class ActivationTap(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class EagerMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode that torch need not shield from its compiler: that would import the compiler, which
+    takes longer than torch itself, and ask it at every operation."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class ActivationTap(EagerMode):
     """While active, appends a :class:`Record` for each activation that runs.
 
     Args:
