@@ -4,8 +4,8 @@
 
 Every row is one ``measure`` (calibration, passes, statistics of weights and gradients) in a process
 of its own: seconds of processor time of it, and the process's peak resident memory, in which torch
-itself is some 350 MB. The slope is that of log time over log size, between the last two rows of a
-series: what a start costs is no part of it.
+itself is some 350 MB. The slope is that of log time over log size between the last two rows, both
+over the row before them: what a start costs is then no part of it.
 """
 
 from __future__ import annotations
@@ -101,6 +101,15 @@ def one(size: Size) -> dict[str, float]:
     return {"seconds": seconds, "peak": peak}
 
 
+Point = tuple[float, float]
+
+
+def slope(first: Point, middle: Point, last: Point) -> float:
+    """Of log time over log size, of what the two larger ones have over the first."""
+    (x, s), (y, t), (z, u) = first, middle, last
+    return math.log((u - s) / (t - s)) / math.log((z - x) / (y - x))
+
+
 def main() -> None:
     """Print one table a series."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,10 +134,9 @@ def main() -> None:
             found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             print(f"| {name} | {found['seconds']:.2f} | {found['peak']:.0f} |", flush=True)
             points.append((size.grows, found["seconds"]))
-        if len(points) > 1:
-            (x, y), (u, v) = points[-2:]
-            slopes.append(f"{series} {math.log(v / y) / math.log(u / x):.2f}")
-    print(f"\nSlopes between the last two rows: {', '.join(slopes)}.")
+        if len(points) > 2:
+            slopes.append(f"{series} {slope(*points[-3:]):.2f}")
+    print(f"\nSlopes: {', '.join(slopes)}.")
 
 
 if __name__ == "__main__":
