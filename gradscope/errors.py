@@ -6,11 +6,21 @@ The command line prints it as one line and ends with :attr:`GradscopeError.exit_
 
 from __future__ import annotations
 
+import re
+
+_LONG_WORD = re.compile(r"\S{300,}")
+_SHOWN = 60
+
 
 def _one_line(text: str) -> str:
     """``text`` on one line, control characters (which could rewrite a terminal) made visible."""
     flat = " ".join(text.split())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in flat)
+
+
+def _cut(text: str) -> str:
+    """``text`` with its endless words cut: a name in a file may be as long as its author likes."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:_SHOWN]}...{found[0][-_SHOWN:]}", text)
 
 
 class GradscopeError(Exception):
@@ -25,7 +35,7 @@ class GradscopeError(Exception):
     exit_status = 2
 
     def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
-        self.what, self.where, self.hint = what, where, hint
+        self.what, self.where, self.hint = _cut(what), where, _cut(hint) if hint else hint
         super().__init__(str(self))
 
     def __str__(self) -> str:

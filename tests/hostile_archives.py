@@ -185,6 +185,7 @@ ARCHIVES: dict[str, Callable[[Path], Path]] = {
     "name with a NUL": edited(
         lambda d: d.replace(b"model/version", b"model/versi\0n"),
     ),
+    "name in no encoding": edited(lambda d: d.replace(b"model/version", b"model/versi\xb3n")),
     "symbolic link": _symlink,
     "pickle in capitals": lambda f: added(("model/DATA.PKL", evil(f)))(f),
     "TorchScript in capitals": added(("model/CONSTANTS.PKL", b"")),

@@ -223,6 +223,8 @@ HOSTILE_EXPORTS: dict[str, Builder] = {
     ),
     "export: weight with an offset": _weight(storage_offset={"as_int": 10**9}),
     "export: weight of negative size": _weight(sizes=[{"as_int": -3}, {"as_int": -3}]),
+    "export: sizes that are a number": _weight(sizes=0.5),
+    "export: type that is a list": _weight(dtype=[7]),
     "export: weight without numbers": added(lambda f: {"data/weights/weight_0": b""}),
     "export: sizes that are expressions": _weight(
         sizes=[{"as_expr": {"expr_str": "__import__('os')"}}, {"as_int": 3}]

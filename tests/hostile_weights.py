@@ -106,6 +106,7 @@ WEIGHTS: dict[str, Callable[[Path], Path]] = {
     "shard that is a pipe": _fifo,
     "shard that is a link to itself": _looped,
     "shard with a NUL": index({"w": "a\0b"}),
+    "shard with an endless name": index({"w": "x" * 5000}),
     "shard that runs code": _hostile_shard,
     "shard that lacks a tensor": index(
         {"v": "a.safetensors"}, **{"a.safetensors": header(json.dumps({"w": _entry()}).encode())}

@@ -7,6 +7,7 @@ run a script of the folder's or ask the network.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,8 @@ def _files(folder: Path) -> list[Path]:
 def _inside(folder: Path, name: object) -> Path:
     """A file or folder right in this one, so that no file can point elsewhere."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
-    found = folder / str(name)[:255]
-    if not plain or "\0" in str(name) or not found.exists():
+    found = folder / str(name)
+    if not plain or not os.path.exists(found):  # so is a name too long, or with a NUL
         raise DataError(f"there is no '{str(name)[:80]}' in it", where=str(folder))
     return found
 

@@ -60,7 +60,8 @@ def _payload(name: str, value: Any, sizes: Mapping[str, int], folder: str) -> di
 def _meta(name: str, meta: Mapping[str, Any], held: int) -> dict[str, Any]:
     size, stride = _numbers(name, meta.get("sizes")), _numbers(name, meta.get("strides"))
     offset = _numbers(name, [meta.get("storage_offset")])[0]
-    width = _BYTES.get(meta.get("dtype", 0))
+    dtype = meta.get("dtype")
+    width = _BYTES.get(dtype) if type(dtype) is int else None
     known = width is not None and meta.get("layout") == _STRIDED and len(size) == len(stride)
     if not known or type(meta.get("requires_grad")) is not bool:
         raise Unsafe(f"'{name}' is of an unknown type or layout")
@@ -70,7 +71,7 @@ def _meta(name: str, meta: Mapping[str, Any], held: int) -> dict[str, Any]:
     if numel and ((last + 1) * width > held or numel * width > max(held, _EXPANDABLE)):
         raise Unsafe(f"'{name}' claims {numel} elements of a record of {held} bytes")
     return {
-        "dtype": meta["dtype"],
+        "dtype": dtype,
         "sizes": [{"as_int": n} for n in size],
         "strides": [{"as_int": n} for n in stride],
         "storage_offset": {"as_int": offset},
@@ -81,9 +82,9 @@ def _meta(name: str, meta: Mapping[str, Any], held: int) -> dict[str, Any]:
 
 
 def _numbers(name: str, values: Any) -> list[int]:
-    found = [v.get("as_int") if isinstance(v, dict) else None for v in values or ()]
-    if not isinstance(values, list) or len(found) > 64:
+    if not isinstance(values, list) or len(values) > 64:
         raise Unsafe(f"'{name}' has sizes of an unknown form")
+    found = [v.get("as_int") if isinstance(v, dict) else None for v in values]
     if not all(type(n) is int and 0 <= n <= _MAX_INT for n in found):
         raise Unsafe(f"'{name}' has absurd sizes")
     return [n for n in found if n is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def read_shards(index: Path, settings: LoadSettings) -> StateDict:
         if Path(name).name != name or name in (".", ".."):
             raise LoadError(f"names a shard outside its folder ({name!r})", where=str(index))
         shard = index.parent / name
-        if not shard.is_file():
+        if not os.path.isfile(shard):  # a name too long is missing, too
             what = f"shard '{name}' is missing: {len(shards)} files are needed"
             raise LoadError(what, where=str(index), hint="Put all of them into one folder.")
         held = _shard(shard, settings)

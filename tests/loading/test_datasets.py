@@ -128,6 +128,7 @@ REFUSED = {
     "absolute": (lambda d: broken(d, _data_files=[{"filename": "/etc/passwd"}]), "there is no"),
     "dots": (lambda d: broken(d, _data_files=[{"filename": ".."}]), "there is no '..'"),
     "absent": (lambda d: broken(d, _data_files=[{"filename": "a.arrow"}]), "there is no 'a.arrow'"),
+    "endless": (lambda d: broken(d, _data_files=[{"filename": "é" * 255}]), "there is no 'é"),
     "no text": (lambda d: broken(d, _data_files=[{"filename": 7}]), "there is no '7'"),
     "NUL": (lambda d: broken(d, _data_files=[{"filename": "a\0b"}]), "there is no"),
     "long": (lambda d: broken(d, _data_files=[{"filename": "a" * 9999}]), "there is no"),
