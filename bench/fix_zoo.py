@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, folder: Path) -> list[Record]:
             ready += [(i, at, t) for i, t in enumerate(tasks)]
         open_tasks: dict[Future[Any], Task] = {}
         prepared: set[tuple[str, int]] = set()
-        while waiting or open_tasks:
+        while True:
             for _, _, task in sorted(ready, key=lambda r: r[:2]):
                 # A few more than there are workers: the order is decided as late as possible.
                 if len(open_tasks) >= options.workers + 2 - min(len(waiting), 2):
