@@ -44,6 +44,10 @@ screenshots: $(VENV)/.installed-dev browser  ## renew the pictures of the HTML p
 golden: $(VENV)/.installed-dev  ## renew the golden files of the tests; read the diff
 	$(BIN)/python -m tests.renew_golden
 
+docs: $(VENV)/.installed-docs  ## build the guide and the reference into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
 docs-rules: $(VENV)/.installed-dev  ## renew docs/rules from the rules
 	$(BIN)/python -m tests.renew_rule_pages
 
@@ -53,7 +57,7 @@ evidence: $(VENV)/.installed-dev  ## what takes hours: reference cases, the pape
 	$(BIN)/python bench/fix_zoo.py --workers $$(getconf _NPROCESSORS_ONLN) --minutes 600
 
 clean:  ## remove what make and the tools made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: reinstall when what is asked for has changed.
@@ -68,3 +72,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@

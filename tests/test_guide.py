@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,8 +64,33 @@ def test_five_pages_at_most_all_in_the_navigation():
     assert set(rules) == set((DOCS / "rules").glob("*.md"))
 
 
+def test_links_lead_to_files():
+    """Also those that leave ``docs/``, which mkdocs does not see."""
+    for page in DOCS.rglob("*.md"):
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.S)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            assert "://" in target or (page.parent / target).exists(), f"{page}: {target}"
+
+
 def test_no_command_is_left_unmarked():
     """What is typed stands in a block that is run."""
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"^```\n[^`]*^gradscope ", text, re.M), page
+
+
+def test_it_builds_without_a_warning(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in PAGES:
+        built = tmp_path / page.relative_to(DOCS).with_suffix(".html")
+        text = built.read_text(encoding="utf-8")
+        assert not re.search(r'<(?:script|link|img)[^>]*(?:src|href)="https?:', text), page
