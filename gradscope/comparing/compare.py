@@ -59,15 +59,15 @@ def _letter(index: int) -> str:
 def _change(first: Subject, later: Subject, tolerance: float) -> Change:
     """The findings of the first one are a baseline for those of the later one."""
     found = beside_baseline(later.findings, (), map(entry_of, first.findings), tolerance)
-    worse_verdict = _GRAVITY[later.verdict] > _GRAVITY[first.verdict]
-    reasons = [f"{later.verdict.value} after {first.verdict.value}"] if worse_verdict else []
+    graver = _GRAVITY[later.verdict] - _GRAVITY[first.verdict]
+    reasons = [f"{later.verdict.value} after {first.verdict.value}"] if graver > 0 else []
     reasons += [f"new {_told(f)}" for f in found.new if f.severity.rank]
     reasons += [f"worse {_told(k.finding)}" for k in found.worse if k.finding.severity.rank]
     new = sorted(found.new, key=_order)
     worse = sorted(found.worse, key=lambda k: _order(k.finding))
     return Change(
-        later.letter, worse_verdict, tuple(new), tuple(worse), _known(found.known), found.fixed,
-        tuple(reasons),
+        later.letter, graver > 0, graver < 0, tuple(new), tuple(worse), _known(found.known),
+        found.fixed, tuple(reasons),
     )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ class Change:
     Attributes:
         letter: of the later one.
         verdict_worse: its verdict is worse: healthy, then undetermined or warning, then unhealthy.
+        verdict_better: it is better.
         new: findings that the first one does not have.
         worse: that both have, and that are graver here, as in a baseline.
         same: that both have, and are no graver here.
@@ -102,6 +103,7 @@ class Change:
 
     letter: str
     verdict_worse: bool
+    verdict_better: bool
     new: tuple[Finding, ...]
     worse: tuple[Known, ...]
     same: tuple[Known, ...]

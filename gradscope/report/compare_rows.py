@@ -136,10 +136,28 @@ def spans(letters: Sequence[str], comparison: Comparison) -> str:
 
 def outcomes(comparison: Comparison) -> list[tuple[str, str]]:
     """(letters, what got worse), those of whom the same is to be told together."""
+    told = [(c.letter, outcome(c)) for c in comparison.changes if c.regressions]
+    return _together(told, comparison)
+
+
+def improvements(comparison: Comparison) -> list[tuple[str, str]]:
+    """(letters, what got better), of those that did not get worse."""
+    first = comparison.subjects[0]
+    later = zip(comparison.subjects[1:], comparison.changes, strict=True)
+    told = []
+    for subject, change in later:
+        verdicts = f"{subject.verdict.value} after {first.verdict.value}"
+        gone = count(len(change.gone), "finding") + " gone"
+        parts = [verdicts] * change.verdict_better + [gone] * bool(change.gone)
+        if parts and not change.regressions:
+            told.append((change.letter, ", ".join(parts)))
+    return _together(told, comparison)
+
+
+def _together(told: Sequence[tuple[str, str]], comparison: Comparison) -> list[tuple[str, str]]:
     found: dict[str, list[str]] = {}
-    for change in comparison.changes:
-        if change.regressions:
-            found.setdefault(outcome(change), []).append(change.letter)
+    for letter, text in told:
+        found.setdefault(text, []).append(letter)
     return [(spans(letters, comparison), text) for text, letters in found.items()]
 
 

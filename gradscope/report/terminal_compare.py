@@ -14,6 +14,7 @@ from gradscope.report.compare_rows import (
     figure,
     folded,
     grouped,
+    improvements,
     outcomes,
     spans,
     told,
@@ -22,7 +23,6 @@ from gradscope.report.terminal_page import COLOURS, Page, show_commands
 from gradscope.report.text import count, shorten
 
 _LABEL, _NUMBER = 20, 7
-_STATES = {"new": "red", "worse": "red", "gone": "green"}
 _CYCLE = ("cyan", "magenta", "yellow", "green", "blue", "red")
 
 
@@ -86,11 +86,10 @@ def _trends(page: Page, trends: Sequence[Trend]) -> None:
         return
     page.title("Trend")
     for trend in trends:
-        known = [v for v in trend.values if v is not None]
-        text = " ".join(figure(trend.figure, v) for v in trend.values)
-        if len(text) > page.width - 22:
-            text = f"{figure(trend.figure, known[0])} ... {figure(trend.figure, known[-1])}"
-        page.line(f"  {trend.figure:<10}", (f"{trend.word:<8}", "bold"), text)
+        values = [figure(trend.figure, v) for v in trend.values]
+        fit = max((page.width - _LABEL) // _NUMBER, 2)
+        cells = "".join(values[i].rjust(_NUMBER) for i in _spread(len(values), fit))
+        page.line(f"  {trend.figure:<10}", (f"{trend.word:<8}", "bold"), cells)
 
 
 def _ledger(page: Page, comparison: Comparison) -> None:
@@ -164,15 +163,16 @@ def _findings(page: Page, comparison: Comparison) -> None:
     for group in grouped(found):
         item = group[0]
         severity = item.severity.value if item.severity is not None else ""
-        lead = f"  {item.state:<6} {severity:<11}".rstrip() + f" {item.rule}"
+        lead = f"  {item.state:<6} {severity:<11}  {item.rule}"
+        colour = "green" if item.severity is None else COLOURS[item.severity]
         inside = f"  in {spans(item.letters, comparison)}"
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         room = page.width - len(lead) - 2 - len(inside) - len(more)
         where = f"{shorten(item.where, max(room, 16))}{more}"
         if room >= 16:
-            page.line((lead, _STATES[item.state]), "  ", where, (inside, "dim"))
+            page.line((lead, colour), "  ", where, (inside, "dim"))
         else:
-            page.line((lead, _STATES[item.state]), (shorten(inside, page.width - len(lead)), "dim"))
+            page.line((lead, colour), (shorten(inside, page.width - len(lead)), "dim"))
             page.line(" " * 9, where)
         if item.message:
             page.wrapped(" " * 9, "", item.message)
@@ -185,6 +185,8 @@ def _outcome(page: Page, comparison: Comparison) -> None:
         page.line((f"Nothing got worse than in {first}.", "green"))
     for letters, text in outcomes(comparison):
         page.wrapped(f"{letters} worse than {first}: ", "bold red", text)
+    for letters, text in improvements(comparison):
+        page.wrapped(f"{letters} better than {first}: ", "bold green", text)
 
 
 FORMAT = TerminalCompare()

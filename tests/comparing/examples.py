@@ -50,6 +50,13 @@ def worse() -> Comparison:
     return compare([first, last], 0.1, fails=True, rules=RULES)
 
 
+def better() -> Comparison:
+    """As after a repair; both were measured anew."""
+    first = subject(Verdict.UNHEALTHY, LOST, LARGE, figures=Figures(-6.0, -6.0), left=(0.0, -6.0))
+    last = subject(path="fixed.pt", figures=Figures(-0.1, -0.1), left=(0.0, -0.1))
+    return compare([first, last], 0.1, fails=True, rules=RULES)
+
+
 def checkpoints() -> Comparison:
     """More than fit side by side, and deeper than fits a screen."""
     every = []
@@ -84,5 +91,5 @@ def hostile() -> Comparison:
 
 
 COMPARISONS: dict[str, Callable[[], Comparison]] = {
-    f.__name__: f for f in (alike, worse, checkpoints, nothing, hostile)
+    f.__name__: f for f in (alike, worse, better, checkpoints, nothing, hostile)
 }

@@ -78,6 +78,13 @@ def test_each_later_one_is_compared_with_the_first():
     assert [c.letter for c in found.changes] == ["B", "C"]
 
 
+def test_a_better_verdict_is_told():
+    found = compare([subject(UNHEALTHY, LOST), subject(HEALTHY), subject(UNHEALTHY)], 0.1)
+    assert [(c.verdict_better, c.verdict_worse) for c in found.changes] == [
+        (True, False), (False, False),
+    ]  # fmt: skip
+
+
 def test_letters_go_on_after_z():
     found = compare([subject()] * 54, 0.1)
     assert [found.subjects[i].letter for i in (0, 25, 26, 27, 52, 53)] == [

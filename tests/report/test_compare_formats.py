@@ -6,15 +6,16 @@ import json
 import re
 
 import jsonschema
+import junitparser
 import pytest
 from markdown_it import MarkdownIt
 
 from gradscope.report import COMPARE_FORMATS, Canvas, compare_format
 from tests.comparing.examples import COMPARISONS, checkpoints, hostile, worse
-from tests.renew_golden import COMPARE_SCHEMA, compare_files
+from tests.renew_golden import COMPARE_SCHEMA
+from tests.report.test_check_formats import SARIF
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(COMPARE_SCHEMA.read_text()))
-FILES = compare_files()
 
 
 def rendered(name: str, comparison, canvas: Canvas | None = None) -> str:
@@ -44,6 +45,14 @@ def test_the_schema_is_strict():
         content | {"subjects": content["subjects"][:1]},
     ):
         assert not VALIDATOR.is_valid(broken)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_sarif_and_junit_are_valid(name: str):
+    SARIF.validate(json.loads(rendered("sarif", COMPARISONS[name]())))
+    tests = junitparser.JUnitXml.fromstring(rendered("junit", COMPARISONS[name]()).encode())
+    # Without --fail-on-regression nothing fails.
+    assert bool(tests.failures) == COMPARISONS[name]().exit_status
 
 
 @pytest.mark.parametrize("name", COMPARISONS)

@@ -9,7 +9,15 @@ from typing import Any
 
 from gradscope.comparing import Comparison
 from gradscope.report.base import Canvas
-from gradscope.report.compare_rows import columns, counts, figure, outcomes, spans, told
+from gradscope.report.compare_rows import (
+    columns,
+    counts,
+    figure,
+    improvements,
+    outcomes,
+    spans,
+    told,
+)
 from gradscope.report.html.page import rendered
 from gradscope.report.html.tables import Cell, Column, Table, missing, signed
 
@@ -56,6 +64,7 @@ def _content(c: Comparison) -> dict[str, Any]:
     return {
         "c": c,
         "outcomes": outcomes(c),
+        "improvements": improvements(c),
         "subjects": _subjects(c),
         "trends": _trends(c) if c.trends else None,
         "ledger": _ledger(c) if c.rows else None,
