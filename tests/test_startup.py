@@ -11,7 +11,7 @@ import pytest
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_models"
 UNUSED = {
     "onnx", "onnxruntime", "matplotlib", "plotly", "pyarrow", "pandas", "tensorboard", "sklearn",
-    "scipy", "lightning", "torch._dynamo", "gradscope.group",
+    "scipy", "sympy", "lightning", "torch._dynamo", "gradscope.group",
 }  # fmt: skip
 NO_TENSORS = {"torch", "numpy", "safetensors"}
 _ASK = """

@@ -14,6 +14,7 @@ import torch
 
 from gradscope.model import Batch
 from gradscope.probe.activations import Kind
+from gradscope.probe.engine import gradients
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
 from gradscope.probe.heads import HeadRoot
 from gradscope.probe.inputs import tensors_of
@@ -176,13 +177,11 @@ def _propagate(
     wanted = [*run.leaves, *_embedding_weights(run)]
     try:
         with models_code("the backward pass failed"):
-            gradients = torch.autograd.grad(
-                [head.edge], wanted, [cotangent], retain_graph=keep, allow_unused=True
-            )
+            arrived = gradients([head.edge], [cotangent], wanted, keep=keep)
     finally:
         for handle in handles:
             handle.remove()
-    for gradient in gradients[: len(run.leaves)]:
+    for gradient in arrived[: len(run.leaves)]:
         if gradient is not None:
             layout, known = from_support(gradient, n, _PICK)
             if known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from gradscope.measurements import Outlier
@@ -36,7 +37,7 @@ def _elements(weight: torch.Tensor) -> list[Outlier]:
     top = torch.topk(flat.abs(), min(_KEPT, flat.numel())).indices.tolist()
     found = []
     for at in top:
-        index = [int(i) for i in torch.unravel_index(torch.tensor(at), weight.shape)]
+        index = [int(i) for i in np.unravel_index(at, tuple(weight.shape))]  # torch's imports sympy
         value = float(flat[at])
         found.append(Outlier(str(index).replace(" ", ""), value, abs(value) / typical))
     return found

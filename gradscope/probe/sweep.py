@@ -15,6 +15,7 @@ from gradscope.probe.backward import Listener, joint, scaled
 from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
+from gradscope.probe.engine import accumulate
 from gradscope.probe.forward import ForwardPass, run_forward
 from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.inputs import add_batch
@@ -158,7 +159,7 @@ class Sweep:
             for v, meta in zip(cotangents.values(), metas, strict=True)
         ]
         with models_code("the backward pass failed"):
-            torch.autograd.backward(edges, values, retain_graph=keep, inputs=wanted)
+            accumulate(edges, values, wanted, keep=keep)
         self.sums.backward_passes += 1
 
     def _cotangent(self, run: ForwardPass, head: int, draw: int, batch: Batch) -> torch.Tensor:
