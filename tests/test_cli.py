@@ -176,8 +176,9 @@ def test_narrow_encoding(folder: Path) -> None:
     assert done.stdout.isascii()
 
 
-def test_broken_pipe(folder: Path) -> None:
-    command = f"'{sys.executable}' -m gradscope {' '.join(GOOD)} | true"
+@pytest.mark.parametrize("arguments", [GOOD, ["inspect", "--help"]])
+def test_broken_pipe(folder: Path, arguments: list[str]) -> None:
+    command = f"'{sys.executable}' -m gradscope {' '.join(arguments)} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
 

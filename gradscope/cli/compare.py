@@ -46,7 +46,7 @@ def compare(
     subjects: Annotated[
         list[str],
         typer.Argument(
-            metavar="A B...",
+            metavar="MODEL|REPORT",
             help="Two or more: saved models, checkpoints, or reports of inspect --format json. "
             "The first is what the others are compared with.",
         ),

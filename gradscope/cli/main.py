@@ -89,6 +89,8 @@ def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
     except OSError as error:
         return _refuse(_system_said(error), status.REFUSED)
     except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            return status.CLEAN  # rich's, when the reader of a help page has seen enough
         what = f"the code that was run called sys.exit({error.code!r}): nothing can be said"
         return _refuse(f"{what}. Guard it with `if __name__ == '__main__':`.", status.REFUSED)
     except GeneratorExit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Iterator
 from enum import Enum
@@ -48,11 +49,10 @@ def read_report(path: str) -> Subject | None:
 
 def _is_json(path: str) -> bool:
     """By its first bytes: an object, in text. Models are never that, but for an index."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(_START)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return False  # the model's loader says it better
+    if not os.path.isfile(path):
+        return False  # the model's loader says it better, and a pipe would be waited for
+    with open(path, "rb") as file:
+        start = file.read(_START)
     return start.lstrip().startswith(b"{") and b"\0" not in start
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,29 @@ def test_a_saved_report_is_the_inspection(name: str, tmp_path: Path):
         assert saved.findings == live.findings
 
 
+@pytest.mark.parametrize(
+    ("total", "median", "of_median"), [(-1.0, -2.0, True), (-2.0, -1.0, False)]
+)
+def test_what_is_left_is_of_the_one_that_lost_more(total, median, of_median, tmp_path: Path):
+    found = inspection(EXAMPLES["vanishing"]())
+    m = found.measurements
+    ledger = replace(
+        m.heads[0].ledger,
+        total=total,
+        median=median,
+        entries=tuple(
+            replace(e, cumulative=-1.0, cumulative_median=-2.0) for e in m.heads[0].ledger.entries
+        ),
+    )
+    changed = replace(m, heads=(replace(m.heads[0], ledger=ledger), *m.heads[1:]))
+    found = replace(found, measurements=changed)
+    path = tmp_path / "report.json"
+    path.write_text(render("json", found))
+    for subject in (read_report(str(path)), subject_of("model.pt", found)):
+        assert subject is not None
+        assert {p.left for p in subject.places} == {-2.0 if of_median else -1.0}
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_report_is_refused_in_one_line(name: str, tmp_path: Path):
     path = tmp_path / "report.json"
@@ -108,6 +133,10 @@ def test_what_looks_like_a_model_is_left_to_its_loader(content: bytes, tmp_path:
     assert read_report(str(path)) is None
 
 
-@pytest.mark.parametrize("path", ["nowhere.json", "."])
-def test_what_is_no_file_is_left_to_the_loader(path: str):
+@pytest.mark.parametrize("path", ["nowhere.json", ".", "pipe", "pipe/report.json", "a\0b"])
+def test_what_is_no_file_is_left_to_the_loader(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
     assert read_report(path) is None
