@@ -30,7 +30,13 @@ class CompareMarkdown:
 
 def _subjects(c: Comparison) -> str:
     shown = columns(c)
-    titles = ("", "Model or report", "Verdict", *(t.capitalize() for t, _ in shown), "Findings")
+    titles = (
+        "Letter",
+        "Model or report",
+        "Verdict",
+        *(t.capitalize() for t, _ in shown),
+        "Findings",
+    )
     rows = [
         [s.letter, escaped(relative(s.path)), s.verdict.value,
          *(cell(s.figures) for _, cell in shown), counts(s)]

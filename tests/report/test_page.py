@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from gradscope import pipeline
 from gradscope.progress import Silent
-from gradscope.report import render
+from gradscope.report import Canvas, compare_format, render
 from gradscope.report.text import safe
+from tests.comparing.examples import hostile
 from tests.report.browser import chromium, find_chromium
 from tests.report.pages import HOSTILE, MADE, MEASURED
 
@@ -299,3 +300,22 @@ def test_accessible_by_the_rules_of_axe(opened: Pages, name: str, theme: str):
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     found = Axe().run(page).response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found] == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_of_a_comparison_on_a_phone(browser: Browser, tmp_path: Path, theme: str):
+    """No script, no request, nothing that axe finds, nothing to scroll sideways but the chart."""
+    file = tmp_path / "compared.html"
+    file.write_text(compare_format("html").render(hostile(), Canvas()), encoding="utf-8")
+    page = browser.new_page(viewport=SIZES["phone"], color_scheme=theme)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: said.append(request.url))
+    page.goto(file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert said == [file.as_uri()]
+    found = Axe().run(page).response["violations"]
+    assert [(v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("script").count() == 0
+    page.close()

@@ -75,7 +75,7 @@ def _content(c: Comparison) -> dict[str, Any]:
 
 def _subjects(c: Comparison) -> Table:
     shown = columns(c)
-    heads = [Column("", False), Column("Model or report", False), Column("Verdict", False)]
+    heads = [Column("Letter", False), Column("Model or report", False), Column("Verdict", False)]
     heads += [Column(title.capitalize()) for title, _ in shown]
     table = Table("subjects", "What is compared", [*heads, Column("Findings", False)])
     for s in c.subjects:
