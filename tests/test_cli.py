@@ -235,7 +235,7 @@ def test_interrupted(
 
     monkeypatch.setattr(pipeline, "inspect", stop)
     assert main(GOOD) == 130
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "gradscope: interrupted.\n"
 
 
 @pytest.mark.parametrize(
