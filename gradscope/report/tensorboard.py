@@ -6,6 +6,7 @@ Written with the package tensorboard alone, so that none of this needs torch.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ def write_events(inspection: Inspection, folder: str) -> None:
     values += histograms(m)
     writer = EventFileWriter(folder)
     try:
-        writer.add_event(Event(step=0, summary=Summary(value=values)))
+        writer.add_event(Event(wall_time=time.time(), step=0, summary=Summary(value=values)))
     finally:
         writer.close()
 

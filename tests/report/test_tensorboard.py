@@ -43,6 +43,7 @@ def test_what_was_measured_is_read_back_and_nothing_else(name: str, tmp_path: Pa
     known = {tag: v for tag, v in expected.items() if v is not None and math.isfinite(v)}
     assert scalars == pytest.approx(known, rel=1e-6)
     assert scalars
+    assert events.Scalars("weight-rms/" + m.parameters[0].name)[0].wall_time > 1e9  # not 1970
 
 
 def test_histograms_keep_their_bins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
