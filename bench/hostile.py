@@ -26,14 +26,18 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
+import onnx
 import torch
 from torch import nn
 
+from gradscope.checking.baseline import read_baseline
 from gradscope.config import DataSettings, LoadSettings
 from gradscope.errors import GradscopeError
 from gradscope.loading import load_model, load_sample
 from gradscope.model import LoadedModel
-from tests import hostile, hostile_exports, hostile_scripts, hostile_weights
+from gradscope.settings_file import find_settings
+from tests import hostile, hostile_data, hostile_exports, hostile_scripts, hostile_weights
+from tests.loading.onnx import hostile_models
 
 Builder = Callable[[Path], Path]
 ROOM = 3 << 30
@@ -65,14 +69,14 @@ class Attack:
         name: what it tries.
         build: writes it into a folder.
         refused: whether it is to be refused, or to be opened without harm.
-        sample: whether it goes to ``--data``.
+        given: where it goes: as the model, to ``--data``, to ``--baseline``, or as settings.
     """
 
     kind: str
     name: str
     build: Builder
     refused: bool = True
-    sample: bool = False
+    given: str = "model"
 
 
 @dataclass
@@ -117,7 +121,27 @@ def attacks() -> Iterator[Attack]:
     yield Attack(GOOD, "a whole module of torch's", good, refused=False)
     yield Attack(GOOD, "a state_dict", weights, refused=False)
     for name, build in hostile_weights.SAMPLES.items():
-        yield Attack("sample", name, build, sample=True)
+        yield Attack("sample", name, build, given="data")
+    for name, (onnx_build, _) in hostile_models.EXTERNAL.items():
+        yield Attack("ONNX, files beside it", name, onnx_build)
+    graphs = {n: p for n, (p, _) in hostile_models.GRAPHS.items()} | hostile_models.BOMBS
+    for name, proto in graphs.items():
+        yield Attack("ONNX", name, _onnx(proto))
+    for name, build in hostile_data.SAMPLES.items():
+        yield Attack("data", name, build, given="data")
+    for name, build in hostile_data.SETTINGS.items():
+        yield Attack("settings", name, build, given="settings")
+    for name, build in hostile_data.BASELINES.items():
+        yield Attack("baseline", name, build, given="baseline")
+
+
+def _onnx(proto: onnx.ModelProto) -> Builder:
+    def build(folder: Path) -> Path:
+        path = folder / "model.onnx"
+        path.write_bytes(proto.SerializeToString())
+        return path
+
+    return build
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -128,11 +152,19 @@ def listing(folder: Path) -> dict[str, bytes]:
 def open_here(attack: Attack, path: Path) -> tuple[int, str]:
     """Status and message, as the command line would have them."""
     try:
-        if attack.sample:
+        if attack.given == "data":
             model = LoadedModel("m", "PyTorch module", nn.Linear(5, 2))
             list(load_sample(model, DataSettings(data=str(path))).batches())
             return 0, "opened"
+        if attack.given == "settings":
+            find_settings(path.parent)
+            return 0, "opened"
+        if attack.given == "baseline":
+            read_baseline(str(path))
+            return 0, "opened"
         model = load_model(str(path), LoadSettings())
+        if attack.kind == "ONNX":  # some of it only shows when it runs
+            load_sample(model, DataSettings(samples=4))
         return 0, "opened" + "".join(f"; {note}" for note in model.notes)
     except GradscopeError as error:
         return error.exit_status, str(error)

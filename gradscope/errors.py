@@ -10,6 +10,7 @@ import re
 
 _LONG_WORD = re.compile(r"\S{300,}")
 _SHOWN = 60
+_MOST = 1000
 
 
 def _one_line(text: str) -> str:
@@ -19,8 +20,9 @@ def _one_line(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """``text`` with its endless words cut: a name in a file may be as long as its author likes."""
-    return _LONG_WORD.sub(lambda found: f"{found[0][:_SHOWN]}...{found[0][-_SHOWN:]}", text)
+    """``text`` with its endless words, and its end, cut: a file may hold names of any length."""
+    text = _LONG_WORD.sub(lambda found: f"{found[0][:_SHOWN]}...{found[0][-_SHOWN:]}", text)
+    return text if len(text) <= _MOST else f"{text[:_MOST]}..."
 
 
 class GradscopeError(Exception):

@@ -185,6 +185,9 @@ ARCHIVES: dict[str, Callable[[Path], Path]] = {
     "name with a NUL": edited(
         lambda d: d.replace(b"model/version", b"model/versi\0n"),
     ),
+    "version of thirty digits": lambda f: archive(
+        f / "model.pt", GOOD, {"version": b"9" * 30 + b"\n"}
+    ),
     "name in no encoding": edited(lambda d: d.replace(b"model/version", b"model/versi\xb3n")),
     "symbolic link": _symlink,
     "pickle in capitals": lambda f: added(("model/DATA.PKL", evil(f)))(f),

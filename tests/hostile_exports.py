@@ -245,6 +245,7 @@ HOSTILE_EXPORTS: dict[str, Builder] = {
     "export: no JSON": added(lambda f: {MODEL: b"import os"}),
     "export: JSON of another thing": added(lambda f: {MODEL: b"[1, 2]"}),
     "export: absurd number": _argument({"as_int": 10**40}),
+    "export: number beyond floats": _argument({"as_int": 10**400}),
     "export: path that leaves": added(lambda f: {"data/../../evil": b""}),
 }  # fmt: skip
 

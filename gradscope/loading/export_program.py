@@ -77,7 +77,7 @@ class Program:
         if isinstance(value, str):
             return self._text(value, key)
         if isinstance(value, int | float) and abs(value) > _MAX_NUMBER:
-            raise Unsafe(f"its program holds an absurd number ({value:.3g})")
+            raise Unsafe(f"its program holds an absurd number ({str(value)[:20]})")
         return value
 
     def _dictionary(self, value: Mapping[str, Any], key: str, depth: int) -> dict[str, Any]:

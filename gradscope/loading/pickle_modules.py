@@ -40,6 +40,9 @@ _PRUNING = "torch.nn.utils.prune."
 # Sizes that a forward pass would allocate, whatever the file holds.
 _GEOMETRY = {"padding", "output_padding", "output_size", "scale_factor", "size", "unflattened_size"}
 _MOST = 1 << 26  # elements that one of them may stand for
+_STEPS = {"kernel_size", "stride", "dilation"}
+_LONGEST = (1 << 31) - 1  # torch counts beyond it for minutes, or wraps around
+_AT_LEAST = {"hidden_size": 1, "num_layers": 1, "input_size": 0, "proj_size": 0}
 _DEEPEST = 100  # modules within modules
 _VISITS = 100_000  # calls of modules that one forward pass may make
 
@@ -74,6 +77,8 @@ def check_state(
             _check_parts(modules, key, item, place)
         elif key in _GEOMETRY:
             _check_geometry(cls, item, place)
+        elif key in _STEPS and any(abs(n) > _LONGEST for n in _numbers(item)):
+            raise Unsafe(f"{place} is absurdly large")
     _check_recurrent(path, state, where)
 
 
@@ -163,8 +168,7 @@ def _is_module(child: Any, modules: Mapping[str, type]) -> bool:
 
 
 def _check_geometry(cls: type, item: Any, where: str) -> None:
-    numbers = item if isinstance(item, tuple | list) else (item,)
-    numbers = [n for n in numbers if isinstance(n, int | float)]
+    numbers = _numbers(item)
     last = cls.__name__[-2:]
     if len(numbers) == 1 and last in ("2d", "3d") and not isinstance(item, tuple | list):
         numbers = numbers * int(last[0])
@@ -172,10 +176,23 @@ def _check_geometry(cls: type, item: Any, where: str) -> None:
         raise Unsafe(f"{where} is absurdly large")
 
 
+def _numbers(item: Any) -> list[int | float]:
+    """One, or a row of them."""
+    found = item if isinstance(item, tuple | list) else (item,)
+    return [n for n in found if isinstance(n, int | float)]
+
+
 def _check_recurrent(path: str, state: Mapping[str, Any], where: str) -> None:
-    """A number of layers that the weights do not bear out is a loop that does not end."""
+    """A number of layers that the weights do not bear out is a loop that does not end; a size of 0
+    divides by it, in code that no exception comes out of."""
+    if "mode" not in state or "_all_weights" not in state:
+        return
+    for key, least in _AT_LEAST.items():
+        size = state.get(key, least)
+        if not isinstance(size, int) or size < least:
+            raise Unsafe(f"{below(where, key)} is {size!r:.20}, not {least} or more")
     layers = state.get("num_layers")
-    if "mode" not in state or "_all_weights" not in state or not isinstance(layers, int):
+    if not isinstance(layers, int):
         return
     count = len(pairs(state["_parameters"]))
     if layers > max(count, 1):

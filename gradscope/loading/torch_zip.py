@@ -138,7 +138,12 @@ def _compare(file: Held, root: str, entries: Iterable[zipfile.ZipInfo]) -> None:
             n: (reader.get_record_header_offset(n), reader.get_record_size(n))
             for n in reader.get_all_records()
         }
-    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: of a name in it
+    except (
+        RuntimeError,
+        ValueError,
+        IndexError,
+        OverflowError,
+    ) as error:  # C++'s, as pybind has it
         first = str(error).split("\n")[0][:200]
         what = f"is broken or truncated ({first})"
         raise LoadError(what, where=str(file.file), hint=_AGAIN) from error

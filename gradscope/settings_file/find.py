@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from gradscope.errors import OptionError
 from gradscope.settings_file.tables import FileSettings, read_table
 
 _MOST_BYTES = 1 << 20
+_MOST_PARTS = 1000  # of a key: tomllib takes the square of it in memory
 
 
 def find_settings(start: Path | None = None) -> FileSettings:
@@ -42,6 +44,8 @@ def _read(path: Path) -> dict[str, Any]:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise OptionError("has more than 1 MB, which no settings have", where=str(path))
+        if any(part.count(b".") > _MOST_PARTS for part in re.split(rb"[=\n]", content)):
+            raise OptionError("has a key of too many parts", where=str(path))
         return tomllib.loads(content.decode())
     except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise OptionError(f"cannot be read ({error})", where=str(path)) from error
