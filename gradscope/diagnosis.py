@@ -14,7 +14,7 @@ from enum import StrEnum
 from gradscope.attribution import ACCURACY_SKILL, LEARNING, SKILL, is_scored, works
 from gradscope.config import Settings
 from gradscope.counterfactual import CLEAR, Outcome, outcome
-from gradscope.findings import Cause, Finding
+from gradscope.findings import Cause, Finding, grouped, places
 from gradscope.judgement import advice, causes_of, cautions, deciding, open_questions, sentence
 from gradscope.measurements import Measurements, Skill, Trial
 
@@ -174,7 +174,9 @@ def _found(
     causes = causes_of(m, findings)
     known = m.skill is not None
     otherwise = [_skill_that_acquits(m.skill)] if m.skill is not None else []
-    otherwise += [_within_limit(f) for f in findings[:3] if f.value is not None]
+    otherwise += [
+        _within_limit(group) for group in grouped(findings)[:3] if group[0].value is not None
+    ]
     if not known:
         otherwise.append("healthy if labels in --data showed that it works")
     told = [f for f in every if f.severity.rank or f in findings]
@@ -259,7 +261,8 @@ def _skill_that_acquits(skill: Skill) -> str:
     )
 
 
-def _within_limit(finding: Finding) -> str:
+def _within_limit(group: Sequence[Finding]) -> str:
+    finding = group[0]
     return f"less grave if {finding.code} {finding.name} were within {_number(finding.threshold)}"
 
 
@@ -280,8 +283,9 @@ def _evidence(m: Measurements, findings: Sequence[Finding]) -> tuple[Evidence, .
         statement = "gain of a repaired copy over an untreated one, share of what is above chance"
         found.append(Evidence(statement, m.trial.gain, CLEAR))
     found += [
-        Evidence(f"{f.code} {f.name}, {f.where}: {f.message}", f.value, f.threshold)
-        for f in findings
+        Evidence(f"{f.code} {f.name}, {places(group)}: {f.message}", f.value, f.threshold)
+        for group in grouped(findings)
+        for f in group[:1]
     ]
     found.append(Evidence("saturated, mean over hidden sites", m.hidden_saturation, None))
     if m.ledger is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -84,6 +85,20 @@ class Finding:
         return hashlib.sha256(
             f"{self.code}\0{place}".encode("utf-8", "backslashreplace")
         ).hexdigest()[:16]
+
+
+def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """By severity and rule, in the order in which they begin: a layer is rarely alone."""
+    groups: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.code), []).append(finding)
+    return list(groups.values())
+
+
+def places(group: Sequence[Finding]) -> str:
+    """The first place, and how many more."""
+    rest = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    return f"{group[0].where}{rest}"
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,8 @@ class Fixing:
             self.model, sample, self.validation, settings, self.progress, self.ranks
         )
         if self.model.module is None or sample is None:
-            raise OptionError("a repair needs the model's architecture", where="--arch")
+            hint = "Name the code that builds it: --arch FILE.py:factory."
+            raise OptionError("a repair needs the model's architecture", where="--arch", hint=hint)
         self.sample: Sample = sample
         asked = repair.alpha is not None or repair.method is not None
         if self.before.diagnosis.verdict.value == "healthy" and not asked:

@@ -274,3 +274,13 @@ def test_what_was_not_measured_leaves_the_verdict_open():
     assert found.verdict is Verdict.UNDETERMINED
     assert "gradients were not measured" in found.summary
     assert diagnose(replace(m, skill=whole.skill), ()).verdict is Verdict.HEALTHY
+
+
+def test_findings_of_one_rule_are_one_line_of_evidence():
+    m = EXAMPLES["saturated"]()
+    findings = run_rules(m)
+    assert sum(f.code == "GS201" for f in findings) == 3
+    found = diagnose(m, findings)
+    (evidence,) = [e for e in found.evidence if "GS201" in e.statement]
+    assert evidence.statement.startswith("GS201 saturated-activation, 0/tanh and 2 more: ")
+    assert len(set(found.otherwise)) == len(found.otherwise)

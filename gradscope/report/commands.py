@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 
 from gradscope.attribution import works
@@ -22,11 +21,10 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
         return _explained(inspection)
     base = command_for(settings)
     if not m.heads and not m.was_run:
-        return [
-            (f"gradscope inspect {shlex.quote(m.model.path)} --arch FILE.py:factory "
-             "--data SAMPLE.npz",
-             "with the code that builds the model: activations, gradients and the ledger")
-        ]  # fmt: skip
+        data = replace(settings.data, data=settings.data.data or "SAMPLE.npz")
+        built = replace(settings, load=replace(settings.load, arch="FILE.py:factory"), data=data)
+        why = "with the code that builds the model: activations, gradients and the ledger"
+        return [(command_for(built), why)]
     found = []
     if not m.heads:
         whole = replace(settings, probe=replace(settings.probe, gradients=True))

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 
 from gradscope.diagnosis import Inspection
-from gradscope.findings import Finding, Severity
+from gradscope.findings import grouped, places
 from gradscope.measurements import Head, Measurements, Parameter, Role, Site
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
 from gradscope.report.profile import Row, rows
-from gradscope.report.terminal_page import COLOURS, Page, places, show_commands, show_finding
+from gradscope.report.terminal_page import COLOURS, Page, show_commands, show_finding
 from gradscope.report.text import count, decades, number, share, shorten
 
 _BARS = {True: ("█", "▓", "░"), False: ("#", "=", "-")}  # weights, slope, derivative
@@ -179,12 +179,16 @@ def _other_heads(page: Page, heads: Sequence[Head]) -> None:
 def _saturation(page: Page, m: Measurements) -> None:
     bounded = [s for s in m.sites if s.role is Role.HIDDEN and s.saturated_fraction is not None]
     if bounded:
-        units = sum(s.units.count for s in bounded if s.units)
-        full = sum(s.units.saturated_count or 0 for s in bounded if s.units)
         strip = _strip([s.saturated_fraction for s in bounded], page)
         lead = "Saturated, first to last layer  "
         page.line("")
-        page.line((lead, "bold"), "[", (strip, "red"), "]", f"  {full:,} of {units:,} units")
+        most = share(max(_clamped(s.saturated_fraction) for s in bounded))
+        page.line((lead, "bold"), "[", (strip, "red"), "]", f"  at most {most}")
+        full = sum(s.units.saturated_count or 0 for s in bounded if s.units)
+        if full:
+            units = sum(s.units.count for s in bounded if s.units)
+            text = f"{full:,} of {units:,}, in over 95% of samples"
+            page.line(("Saturated units  ", "bold"), text)
     dead = [s for s in m.sites if s.units and s.units.dead_count]
     if dead:
         total = sum(s.units.dead_count or 0 for s in dead if s.units)
@@ -274,11 +278,9 @@ def _parameters(page: Page, m: Measurements) -> None:
 def _findings(page: Page, inspection: Inspection) -> None:
     """Grouped by rule, the gravest first; --all shows each, and what to do about it."""
     page.title("Findings")
-    groups: dict[tuple[Severity, str], list[Finding]] = {}
-    for f in inspection.findings:
-        groups.setdefault((f.severity, f.code), []).append(f)
+    groups = grouped(inspection.findings)
     every = page.canvas.all_layers
-    shown = list(groups.values()) if every else list(groups.values())[:_MAX_FINDINGS]
+    shown = groups if every else groups[:_MAX_FINDINGS]
     if not shown:
         page.line("  none")
     for group in shown:

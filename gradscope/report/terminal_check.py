@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gradscope.checking import CheckResult, Known, ModelCheck
-from gradscope.findings import Finding, Severity
+from gradscope.findings import Finding, Severity, grouped, places
 from gradscope.report.base import Canvas
 from gradscope.report.check_concise import summary_line
-from gradscope.report.terminal_page import COLOURS, Page, places, show_commands, show_finding
+from gradscope.report.terminal_page import COLOURS, Page, show_commands, show_finding
 from gradscope.report.text import count, number, shorten
 
 _STATUS = {
@@ -59,21 +59,13 @@ def _model(page: Page, model: ModelCheck, result: CheckResult) -> None:
     page.line(lead, path, "  ", (about, colour))
     for known in model.worse:
         show_finding(page, _told_as_worse(known), known.finding.where)
-    for group in _groups(_told(model)):
+    for group in grouped(_told(model)):
         show_finding(page, group[0], places(group))
     if model.verdict_counts and not any(result.fails(f.severity) for f in model.counted):
         settle = f" What would settle it: {model.settle}." if model.settle else ""
         page.wrapped(" " * _LEAD, "", f"{model.summary}{settle}")
     for fixed in model.fixed:
         page.line("  ", ("fixed".ljust(11), "green"), f"  {fixed.code} {fixed.name}  {fixed.where}")
-
-
-def _groups(findings: list[Finding]) -> list[list[Finding]]:
-    """By rule and severity: a layer's finding is rarely alone."""
-    groups: dict[tuple[Severity, str], list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault((finding.severity, finding.code), []).append(finding)
-    return list(groups.values())
 
 
 def _told(model: ModelCheck) -> list[Finding]:

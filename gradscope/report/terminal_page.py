@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.text import Text
@@ -11,7 +11,7 @@ from rich.text import Text
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Finding, Severity
 from gradscope.report.base import Canvas
-from gradscope.report.text import safe, shorten
+from gradscope.report.text import safe, shorten_places
 
 COLOURS = {
     Verdict.HEALTHY: "bold green",
@@ -94,7 +94,7 @@ def show_finding(page: Page, finding: Finding, where: str) -> None:
     """Its rule and place, and what it says below."""
     lead = f"  {finding.severity.value:<11}  {finding.code} {finding.name}"
     colour = COLOURS[finding.severity]
-    page.line((lead, colour), "  ", shorten(where, page.width - len(lead) - 2))
+    page.line((lead, colour), "  ", shorten_places(where, page.width - len(lead) - 2))
     page.wrapped(" " * 15, "", finding.message)
 
 
@@ -103,9 +103,3 @@ def show_commands(page: Page, commands: Iterable[tuple[str, str]]) -> None:
     for command, why in commands:
         page.uncut("  " + command, "bold")
         page.line("      ", (why, "dim"))
-
-
-def places(group: Sequence[Finding]) -> str:
-    """The first place, and how many more."""
-    rest = f" and {len(group) - 1} more" if len(group) > 1 else ""
-    return f"{group[0].where}{rest}"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+
+_LAST_PLACE = re.compile(r"(.*), (?!\.\.\.)[^,\]]+?(?:, \.\.\.)?(\]?(?: and \d+ more)?)")
+_MOST_PLACES = 16
 
 
 def safe(text: str) -> str:
@@ -18,6 +22,17 @@ def shorten(text: str, width: int) -> str:
     head = max((width - 3) // 2, 1)
     tail = max(width - 3 - head, 0)
     return f"{text[:head]}...{text[len(text) - tail :] if tail else ''}"[: max(width, 1)]
+
+
+def shorten_places(text: str, width: int) -> str:
+    """A list of places (``0/relu[3, 4, ...]``) in at most ``width`` columns, its end left out."""
+    text = safe(text)
+    for _ in range(_MOST_PLACES):
+        found = _LAST_PLACE.fullmatch(text) if len(text) > width else None
+        if found is None:
+            break
+        text = f"{found[1]}, ...{found[2]}"
+    return shorten(text, width)
 
 
 def number(value: float | None, digits: int = 2) -> str:

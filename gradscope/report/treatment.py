@@ -63,8 +63,9 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
     yield f"{m.model.path}  {m.model.format}, {m.model.parameters:,} parameters"
     yield ""
     yield from _wrapped(f"{t.outcome.value.upper()}  ", t.summary, width)
-    yield ""
     before = t.before.diagnosis
+    if before.summary not in t.summary or t.after is not None:
+        yield ""
     if before.summary not in t.summary:
         yield from _wrapped("  before  ", f"{before.verdict.value}: {before.summary}", width)
     if t.after is not None:
@@ -93,6 +94,8 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
 def _table(t: Treatment, width: int) -> Iterator[str]:
     yield f"{'Stage':<14}{t.metric or 'score':>9}{'loss':>10}{'drift':>10}"
     for stage in t.stages:
+        if stage.name == "fine-tuned" and not t.steps:
+            continue
         yield _row(stage)
         for said in stage.said[:_MOST_SAID]:
             yield from _wrapped("                ", said, width)
@@ -108,9 +111,11 @@ def _row(stage: Stage) -> str:
 
 
 def _training(t: Treatment) -> str:
-    steps = f"{t.steps[-1]:,} steps" if t.steps else "not at all"
-    ended = f", {t.stopped}" if t.stopped else ", ended by the limit of --epochs" * bool(t.steps)
     held = f"{t.samples:,} held-out samples ({t.held_out})"
+    if not t.steps:
+        return f"not at all; scored on {held}"
+    steps = f"{t.steps[-1]:,} steps"
+    ended = f", {t.stopped}" if t.stopped else ", ended by the limit of --epochs"
     resumed = f", the last of them from step {t.resumed:,} on" if t.resumed is not None else ""
     return f"{steps}{resumed}, {t.recipe}{ended}; scored on {held}"
 
@@ -126,15 +131,19 @@ def _ending(t: Treatment, folder: str | None) -> Iterator[str]:
     if folder is not None:
         yield f"The run  {folder}"
     if t.outcome is Outcome.EMITTED:
-        yield "What now" if folder is not None else "Nothing was written."
         yield from _launch(folder)
     elif t.written is not None and settings is not None and settings.data.data is not None:
+        yield ""
         yield "What now"
         yield f"  {command_for(replace(settings, model=t.written))}"
 
 
 def _launch(folder: str | None) -> Iterator[str]:
-    if folder is not None:
+    if folder is None:
+        yield "Nothing was written."
+    else:
+        yield ""
+        yield "What now"
         yield f"  gradscope fix --run {shlex.quote(folder)}"
         yield "      trains, here or where the folder and the files are copied to"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gradscope import __version__
 from gradscope.commandline import command_for
 from gradscope.diagnosis import Inspection
-from gradscope.findings import Finding, Severity
+from gradscope.findings import Finding, grouped
 from gradscope.measurements import Head, Measurements, Role, RunInfo, Trial
 from gradscope.report.html.tables import Cell, Column, Table, percent, signed, why
 from gradscope.report.text import count, number, safe
@@ -103,11 +103,9 @@ def findings(inspection: Inspection) -> list[RuleGroup]:
     """By rule and severity, in the order of the report: the gravest first."""
     rules = {rule.code: rule for rule in all_rules()}
     in_force = _limits(inspection)
-    groups: dict[tuple[Severity, str], list[Finding]] = {}
-    for f in inspection.findings:
-        groups.setdefault((f.severity, f.code), []).append(f)
     found = []
-    for (severity, code), mine in groups.items():
+    for mine in grouped(inspection.findings):
+        code, severity = mine[0].code, mine[0].severity
         rule = rules[code]
         limits = [
             (
