@@ -131,10 +131,12 @@ def inspect(
     device: str | None = None,
     trial: int = 0,
     outputs: Iterable[str] = (),
+    gradients: bool = True,
     limits: Mapping[str, float] | None = None,
     standardise: bool = False,
     label_column: str | None = None,
     input_shape: Mapping[str, tuple[int, ...]] | tuple[int, ...] | None = None,
+    input_values: Mapping[str, object] | None = None,
     arch: str | None = None,
     arch_args: Mapping[str, object] | None = None,
     allow: Iterable[str] = (),
@@ -162,11 +164,13 @@ def inspect(
         device: where to run a model from a file; one in memory is examined where it is.
         trial: steps of an experiment on copies; 0: none.
         outputs: names of the model's outputs to look at; none: all.
+        gradients: False: saturation, dead units and weights only; nothing runs backward.
         limits: other thresholds of rules, as ``{"GS101.total": -4}``; they come before those of
             ``[tool.gradscope.rules]`` in the working directory's settings file.
         standardise: feed (x - mean) / sd of the sample.
         label_column: which column of a table is the label.
         input_shape: of the made-up input, or of the samples of a table; without the sample axis.
+        input_values: arguments of ``forward`` that are no tensors, as ``{"sr": 16000}``.
         arch, arch_args: builds the model of a state_dict: ``FILE.py:factory`` and its arguments.
         allow: classes admitted in a model file.
         trust_model: run whatever a model file contains.
@@ -176,6 +180,8 @@ def inspect(
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     _check(samples, batch_size, draws, mode, seed, trial)
+    if trial and not gradients:
+        raise OptionError("an experiment needs gradients", where="trial", hint="Leave one out.")
     file = find_settings()
     path, module = _path_or_object(model)
     data, held = _path_or_object(sample)
@@ -184,7 +190,9 @@ def inspect(
     shapes = input_shape if isinstance(input_shape, Mapping) else {"": input_shape or ()}
     settings = Settings(
         model=path if path is not None else type(model).__name__,
-        load=LoadSettings(arch, arch_args or {}, tuple(allow), trust_model, key),
+        load=LoadSettings(
+            arch, arch_args or {}, tuple(allow), trust_model, key, dict(input_values or {})
+        ),
         data=DataSettings(
             data=data,
             val=val_path,
@@ -202,6 +210,7 @@ def inspect(
             device=_device(module, device),
             outputs=tuple(outputs),
             trial=trial,
+            gradients=gradients,
         ),
         rules=file.rules,
         rules_from=file.path,

@@ -107,7 +107,7 @@ def _options(settings: Settings) -> Iterator[str]:
     yield from _model_and_data(settings)
     yield from _option("--batch-size", str(data.batch_size), str(DataSettings.batch_size))
     for name in probe.outputs:
-        yield from _option("--output", name)
+        yield from _option("--head", name)
     yield from _option("--draws", str(probe.draws), str(ProbeSettings.draws))
     if not probe.gradients:
         yield "--no-gradients"

@@ -55,16 +55,17 @@ def inspect(
 def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Ranks) -> Inspection:
     check_outputs(settings)
     _limits(settings)
-    from gradscope.loading import hold_model, load_model
+    from gradscope.loading import hold_model, lent_values, load_model
 
     settings = replace(
         settings, probe=replace(settings.probe, device=ranks.device(settings.probe.device))
     )
     check_device(settings.probe.device)
-    with memory(), plain():
+    with memory(), plain(), contextlib.ExitStack() as lent:
         progress.start("loading", None)
         if given.model is not None:
-            model = hold_model(given.model, settings.model)
+            own = hold_model(given.model, settings.model)
+            model = lent.enter_context(lent_values(own, settings.load.values))
         else:
             model = load_model(settings.model, settings.load)
         sample, validation = samples_of(model, settings, given)

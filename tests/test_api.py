@@ -190,6 +190,37 @@ def test_no_trace_is_left(fails_at, mode):
     assert not stepped
 
 
+class Scaled(nn.Module):
+    """Takes a number beside its tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x, scale):
+        assert isinstance(scale, int)
+        return self.b(torch.tanh(self.a(x * scale)))
+
+
+def test_a_number_for_forward_is_lent_to_a_model_in_memory():
+    model, (x, _) = Scaled(), small_data()
+    before = dict(vars(model))
+    report = gradscope.inspect(model, x, input_values={"scale": 2})
+    assert any("scale = 2" in note for note in report.to_dict()["model"]["notes"])
+    assert vars(model).keys() == before.keys()
+    with pytest.raises(GradscopeError, match="takes no 'sclae'"):
+        gradscope.inspect(model, x, input_values={"sclae": 2})
+    assert vars(model).keys() == before.keys()
+
+
+def test_without_gradients_nothing_runs_backward():
+    report = gradscope.inspect(Net(), small_data(), gradients=False)
+    assert report.ledger is None
+    assert report.measurements.hidden_saturation is not None
+    with pytest.raises(GradscopeError, match="needs gradients"):
+        gradscope.inspect(Net(), small_data(), gradients=False, trial=5)
+
+
 def test_a_trial_trains_copies_only(digits, healthy):
     before = copy.deepcopy(healthy.state_dict())
     state = torch.get_rng_state()

@@ -39,7 +39,7 @@ def test_commands_parse(settings: Settings, make, capsys: pytest.CaptureFixture[
 
 def test_what_was_chosen_is_kept():
     text = command_for(FULL)
-    for option in ("--draws 2", "--mode train", "--output logits", "--trial 50", "--seed 7",
+    for option in ("--draws 2", "--mode train", "--head logits", "--trial 50", "--seed 7",
                    "--limit GS101.total=-4", "--samples all", "--batch-size 32", "--loss mse",
                    "--input-shape mask=8", "--label-column y", "--standardise"):  # fmt: skip
         assert option in text

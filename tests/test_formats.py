@@ -77,12 +77,15 @@ def test_without_data(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["ledger"]["total"] is not None
 
 
-def test_an_output_is_chosen_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("option", ["--head", "--output"])
+def test_an_output_is_chosen_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+):
     from tests.loading.test_export import Keywords
 
     x = torch.randn(24, 3)
     np.savez(tmp_path / "data.npz", x=x.numpy())
     _export(Keywords().eval(), x[:4], tmp_path / "model", free=True)
-    options = ["--data", str(tmp_path / "data.npz"), "--output", "output.hidden"]
+    options = ["--data", str(tmp_path / "data.npz"), option, "output.hidden"]
     found = _Report(tmp_path / "model", capsys, *options).value
     assert [o["name"] for o in found["outputs"]] == ["output.hidden"]

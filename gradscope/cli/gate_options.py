@@ -66,6 +66,11 @@ STANDARDISE = typer.Option(
     help="Feed (x - mean) / sd, each column or channel by itself.",
     rich_help_panel="Data",
 )
+GRADIENTS = typer.Option(
+    "--gradients/--no-gradients",
+    help="Without: saturation, dead units and weights only; nothing runs backward.",
+    rich_help_panel="Measuring",
+)
 MODELS = typer.Argument(
     metavar="MODEL...",
     help="Saved models, also as globs: 'models/*.pt'. Without any: those that the settings "

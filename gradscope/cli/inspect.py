@@ -41,6 +41,7 @@ from gradscope.cli.probe_options import (
     DATA,
     DEVICE,
     DRAWS,
+    HEAD,
     LIMIT,
     LOSS,
     MODE,
@@ -75,16 +76,7 @@ def inspect(
     trust_model: TrustModel = False,
     input_value: InputValue = None,
     loss: Annotated[str, LOSS] = "auto",
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME|FORMAT:FILE",
-            help="Which output of a model with several: its key or number. Repeatable; the loss "
-            "is taken at the first. Or html:FILE, json:FILE, terminal:FILE: write that report, "
-            "too.",
-            rich_help_panel=_PROBE,
-        ),
-    ] = None,
+    head: Annotated[list[str] | None, HEAD] = None,
     draws: Annotated[int, DRAWS] = 4,
     no_gradients: Annotated[
         bool,
@@ -121,6 +113,15 @@ def inspect(
         Format,
         typer.Option("--format", help="For people or for programs.", rich_help_panel=_REPORT),
     ] = Format.TERMINAL,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT:FILE",
+            help="Write the report in a format to a file as well: html:FILE, json:FILE or "
+            "terminal:FILE. Repeatable. (A name is taken as one of --head.)",
+            rich_help_panel=_REPORT,
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -176,7 +177,7 @@ def inspect(
             mode=mode.value,
             device=device,
             save_gradients=save_gradients,
-            outputs=names,
+            outputs=(*(head or ()), *names),
             trial=trial,
             gradients=not no_gradients,
         ),

@@ -48,6 +48,12 @@ SEED = typer.Option(
     rich_help_panel=_PROBE,
 )
 DEVICE = typer.Option(help="Where to run, e.g. cpu or cuda.", rich_help_panel=_PROBE)
+HEAD = typer.Option(
+    metavar="NAME",
+    help="Which output of a model with several: its key or number. Repeatable; the loss is taken "
+    "at the first.",
+    rich_help_panel=_PROBE,
+)
 LIMIT = typer.Option(
     metavar="CODE.NAME=NUMBER",
     help="Another threshold of a rule, e.g. GS101.total=-4; before those of "

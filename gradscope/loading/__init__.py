@@ -4,10 +4,12 @@ from gradscope.loading.given import hold_model
 from gradscope.loading.models import load_model
 from gradscope.loading.samples import load_sample, load_validation
 from gradscope.loading.saving import check_saving, save_like
+from gradscope.loading.values import lent_values
 
 __all__ = [
     "check_saving",
     "hold_model",
+    "lent_values",
     "load_model",
     "load_sample",
     "load_validation",

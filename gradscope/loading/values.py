@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +48,19 @@ def with_values(model: LoadedModel, values: Mapping[str, object]) -> LoadedModel
     kept = None if inputs is None else tuple(i for i in inputs if i.name not in values)
     said = ", ".join(f"{n} = {v!r}" for n, v in values.items())
     return replace(model, inputs=kept, notes=(*model.notes, f"given to forward: {said}"))
+
+
+@contextmanager
+def lent_values(model: LoadedModel, values: Mapping[str, object]) -> Iterator[LoadedModel]:
+    """As :func:`with_values`; afterwards the module's ``forward`` is its own again."""
+    own = vars(model.module).get("forward")
+    try:
+        yield with_values(model, values)
+    finally:
+        if own is None:
+            vars(model.module).pop("forward", None)
+        else:
+            vars(model.module)["forward"] = own
 
 
 def _giving(forward: Callable[..., Any], values: Mapping[str, object]) -> Callable[..., Any]:

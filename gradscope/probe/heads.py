@@ -84,8 +84,9 @@ def chosen_tensors(output: Any, wanted: Sequence[str]) -> list[tuple[str, torch.
         if form is None:
             names = ", ".join(list(tensors)[:8]) + (", ..." if len(tensors) > 8 else "")
             what = f"the model has no output '{name}'; it has: {names or 'none'}"
-            hint = "The file for the report is named by --out."
-            raise OptionError(what, where="--output", hint=hint)
+            is_file = name.endswith((".json", ".html", ".txt"))
+            hint = "The file for the report is named by --out." if is_file else None
+            raise OptionError(what, where="--head", hint=hint)
         found.append((form, tensors[form]))
     return found
 

@@ -41,7 +41,9 @@ arch-args = { hidden = 32, names = ["a"] }
 allow = ["package.net", "__main__.Net=nets.py:Net"]
 key = "ema"
 loss = "losses.py:focal"
+head = ["logits", "1"]
 draws = 2
+gradients = false
 mode = "train"
 seed = 5
 device = "cuda"
@@ -59,6 +61,7 @@ def test_every_option_of_a_model_can_be_set_and_paths_are_the_files(folder: Path
     assert (load.arch, load.key) == ("../nets.py:Net", "ema")
     assert load.arch_args == {"hidden": 32, "names": ["a"]}
     assert load.allow == ("package.net", "__main__.Net=../nets.py:Net")
+    assert (probe.outputs, probe.gradients) == (("logits", "1"), False)
     assert (probe.loss, probe.draws, probe.mode) == ("../losses.py:focal", 2, "train")
     assert (probe.device, load.trust_model) == ("cuda", False)
 
