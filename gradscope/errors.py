@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+DEBUG = "GRADSCOPE_DEBUG"
+"""Environment variable that brings tracebacks and warnings back."""
+
 _LONG_WORD = re.compile(r"\S{300,}")
 _SHOWN = 60
 _MOST = 1000

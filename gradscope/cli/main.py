@@ -1,6 +1,7 @@
 """The command line's entry: one module a command, errors to one line, an exit status.
 
-Nothing here may import torch, numpy or onnx: ``--help`` and ``--version`` must be quick.
+Nothing here may import what ``--help`` and ``--version`` do not need: both must be quick, and
+rich's own imports take longer than all of these.
 """
 
 from __future__ import annotations
@@ -14,30 +15,21 @@ import typer
 
 from gradscope import __version__
 from gradscope.cli import status
-from gradscope.cli.check import check
-from gradscope.cli.compare import compare
-from gradscope.cli.fix import fix
-from gradscope.cli.inspect import inspect
-from gradscope.cli.launch import serve_as
-from gradscope.cli.output import DEBUG
-from gradscope.cli.rule import rule
-from gradscope.errors import GradscopeError, Interrupted
+from gradscope.cli.commands import LazyGroup
+from gradscope.errors import DEBUG, GradscopeError, Interrupted
 from gradscope.ranks import ALONE, Ranks, place_of
 
 app = typer.Typer(
     name="gradscope",
+    cls=LazyGroup,
     help="Where the gradient of a trained network goes, why, and what to do about it.",
     epilog="Exit status: 0 clean, 1 findings at or above --fail-on, 2 the request cannot be "
     "served, 3 nothing could be measured.",
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(inspect)
-app.command()(check)
-app.command()(compare)
-app.command()(fix)
-app.command()(rule)
 
 
 def _version(wanted: bool) -> None:
@@ -74,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), error.exit_status)
     if place is None:
         return _serve(arguments, ALONE)
+    from gradscope.cli.launch import serve_as
+
     return serve_as(place, lambda ranks: _serve(arguments, ranks), _refuse)
 
 

@@ -11,11 +11,8 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradscope.errors import OutputError
+from gradscope.errors import DEBUG, OutputError
 from gradscope.files import write_atomic
-
-DEBUG = "GRADSCOPE_DEBUG"
-"""Environment variable that brings tracebacks and warnings back."""
 
 
 @dataclass(frozen=True)
