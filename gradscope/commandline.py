@@ -113,6 +113,7 @@ def _options(settings: Settings) -> Iterator[str]:
         yield "--no-gradients"
     yield from _option("--trial", str(probe.trial), "0")
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
+    yield from _option("--dtype", probe.dtype)
     for text in settings.limits:
         yield from _option("--limit", text)
 

@@ -68,6 +68,7 @@ class ProbeSettings:
         outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
         trial: least steps of a trial on copies, untreated and repaired; 0: none.
         gradients: False looks at activations and weights only.
+        dtype: floating type to measure in: bf16, fp16, float32, float64; None: as in the file.
     """
 
     loss: str = "auto"
@@ -78,6 +79,7 @@ class ProbeSettings:
     outputs: tuple[str, ...] = ()
     trial: int = 0
     gradients: bool = True
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)

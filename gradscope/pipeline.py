@@ -55,7 +55,7 @@ def inspect(
 def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Ranks) -> Inspection:
     check_outputs(settings)
     _limits(settings)
-    from gradscope.loading import hold_model, lent_values, load_model
+    from gradscope.loading import hold_model, in_precision, lent_values, load_model
 
     settings = replace(
         settings, probe=replace(settings.probe, device=ranks.device(settings.probe.device))
@@ -68,6 +68,7 @@ def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Rank
             model = lent.enter_context(lent_values(own, settings.load.values))
         else:
             model = load_model(settings.model, settings.load)
+            model = in_precision(model, settings.probe.dtype)
         sample, validation = samples_of(model, settings, given)
         progress.finish()
         return examined(model, sample, validation, settings, progress, ranks)

@@ -45,6 +45,7 @@ from gradscope.cli.probe_options import (
     DATA,
     DEVICE,
     DRAWS,
+    DTYPE,
     HEAD,
     LIMIT,
     LOSS,
@@ -90,6 +91,7 @@ def check(
     mode: Annotated[Mode | None, MODE] = None,
     seed: Annotated[int | None, SEED] = None,
     device: Annotated[str | None, DEVICE] = None,
+    dtype: Annotated[str | None, DTYPE] = None,
     fail_on: Annotated[FailOn | None, FAIL_ON] = None,
     select: Annotated[list[str] | None, SELECT] = None,
     ignore: Annotated[list[str] | None, IGNORE] = None,
@@ -110,6 +112,7 @@ def check(
         "trust-model": trust_model or None, "input-value": input_value, "loss": loss,
         "head": head, "draws": draws, "gradients": gradients,
         "mode": mode and mode.value, "seed": seed, "device": device,
+        "dtype": dtype,
         "fail-on": fail_on and fail_on.value, "select": select, "ignore": ignore,
         "baseline": baseline, "tolerance": tolerance, "format": formats, "output": output,
     }  # fmt: skip

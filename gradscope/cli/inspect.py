@@ -41,6 +41,7 @@ from gradscope.cli.probe_options import (
     DATA,
     DEVICE,
     DRAWS,
+    DTYPE,
     HEAD,
     LIMIT,
     LOSS,
@@ -101,6 +102,7 @@ def inspect(
     mode: Annotated[Mode, MODE] = Mode.EVAL,
     seed: Annotated[int, SEED] = 0,
     device: Annotated[str, DEVICE] = "cpu",
+    dtype: Annotated[str | None, DTYPE] = None,
     save_gradients: Annotated[
         str | None,
         typer.Option(
@@ -180,6 +182,7 @@ def inspect(
             outputs=(*(head or ()), *names),
             trial=trial,
             gradients=not no_gradients,
+            dtype=dtype,
         ),
         rules=file.rules,
         rules_from=file.path,
@@ -188,6 +191,10 @@ def inspect(
     if no_gradients and (trial or save_gradients is not None):
         other = "--trial" if trial else "--save-gradients"
         raise OptionError(f"{other} needs gradients", where="--no-gradients")
+    if trial and dtype is not None:
+        raise OptionError(
+            "trains in the type of the file", where="--trial", hint="Leave --dtype out."
+        )
     check_data_options(data, label_column, standardise)
     if out in [path for _, path in written]:
         raise OptionError(f"'{out}' is named twice", where="--out")

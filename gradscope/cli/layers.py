@@ -45,6 +45,7 @@ PER_MODEL: Mapping[str, object] = {
     "mode": ProbeSettings.mode,
     "seed": DataSettings.seed,
     "device": ProbeSettings.device,
+    "dtype": ProbeSettings.dtype,
 }
 WHOLE_RUN: Mapping[str, object] = {
     "fail-on": CheckSettings.fail_on,
@@ -141,6 +142,7 @@ def settings_of(model: str, layers: Layers, limits: tuple[str, ...]) -> Settings
             device=str(layer["device"].value),
             outputs=texts(layer, "head"),
             gradients=bool(layer["gradients"].value),
+            dtype=_text(layer, "dtype"),
         ),
         rules=layers.file.rules,
         rules_from=layers.file.path,

@@ -54,6 +54,12 @@ HEAD = typer.Option(
     "at the first.",
     rich_help_panel=_PROBE,
 )
+DTYPE = typer.Option(
+    metavar="TYPE",
+    help="Cast parameters and inputs, and measure in that type: bf16, fp16, float32 or float64 "
+    "(default: as in the file). Statistics are float32 or float64.",
+    rich_help_panel=_PROBE,
+)
 LIMIT = typer.Option(
     metavar="CODE.NAME=NUMBER",
     help="Another threshold of a rule, e.g. GS101.total=-4; before those of "

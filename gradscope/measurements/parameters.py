@@ -29,7 +29,8 @@ class GradientStats:
         zero_fraction: share of elements that are exactly 0.
         subnormal_fraction: share that is subnormal in the tensor's own type.
         nonfinite_fraction: share that is NaN or infinite.
-        fp16_underflow_fraction: share, not 0 here, that would round to 0 in float16.
+        fp16_underflow_fraction: share, not 0 here, that would round to 0 in float16; None in a
+            gradient of that type, where what it loses is 0 already.
         bf16_underflow_fraction: the same for bfloat16.
         octaves: histogram of |g|; None if no element is finite and not 0.
     """

@@ -41,8 +41,8 @@ def gradient_stats(gradient: torch.Tensor | None) -> GradientStats:
         zero_fraction=histogram.zeros / n,
         subnormal_fraction=_subnormal(flat, histogram) / n,
         nonfinite_fraction=histogram.nonfinite / n,
-        fp16_underflow_fraction=_underflow(flat, histogram, _FP16_TINY) / n,
-        bf16_underflow_fraction=_underflow(flat, histogram, _BF16_TINY) / n,
+        fp16_underflow_fraction=_lost(flat, histogram, torch.float16),
+        bf16_underflow_fraction=_lost(flat, histogram, torch.bfloat16),
         octaves=histogram.octaves(),
     )
 
@@ -58,6 +58,14 @@ def _subnormal(flat: torch.Tensor, histogram: BitHistogram) -> int:
     if flat.dtype is torch.float16:
         return histogram.below(torch.finfo(torch.float16).tiny)
     return histogram.subnormal
+
+
+def _lost(flat: torch.Tensor, histogram: BitHistogram, dtype: torch.dtype) -> float | None:
+    """Share that would be 0 in the type; None in a gradient of it: what it lost is 0 already."""
+    if flat.dtype is dtype:
+        return None
+    tiny = _FP16_TINY if dtype is torch.float16 else _BF16_TINY
+    return _underflow(flat, histogram, tiny) / flat.numel()
 
 
 def _underflow(flat: torch.Tensor, histogram: BitHistogram, tiny: float) -> int:

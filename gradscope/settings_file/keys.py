@@ -162,6 +162,7 @@ PER_MODEL: Mapping[str, Reader] = {
     "mode": text,
     "seed": integer(0),
     "device": text,
+    "dtype": text,
 }
 """What may differ from model to model. ``trust-model`` is a flag and no setting: that a file may
 run anything is for whoever types the command to say."""
