@@ -16,6 +16,7 @@ from gradscope.model import Batch
 from gradscope.snapshot import Snapshot
 
 _HINT = "Check --data against the model's input."
+_TYPES = "Its code mixes types: if --dtype is given, leave it out; else check --data."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def explain(trial: Trial, batch: Batch, where: str, hint: str | None = None) -> 
         f"the model does not run on it: a sample is {' and '.join(shapes)}; {trial.place}: "
         f"{type(trial.error).__name__}: {first}"
     )
-    return DataError(what, where=where, hint=hint or _HINT)
+    mixed = "same dtype" in first or "expected scalar type" in first
+    return DataError(what, where=where, hint=hint or (_TYPES if mixed else _HINT))
 
 
 def run_once(module: torch.nn.Module, batch: Batch, count: int = 1) -> Trial:

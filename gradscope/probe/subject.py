@@ -124,8 +124,8 @@ def _hint(message: str) -> str:
         return "Its code moves tensors to a GPU by itself: run it where there is one (--device)."
     if "more than 1 value per channel" in message:
         return "Batch statistics need two samples in every batch: choose another --batch-size."
-    if "same dtype" in message or "expected scalar type" in message or "same type" in message:
-        return "Its code mixes types: measure it in that of its file, without --dtype."
+    if "same dtype" in message or "expected scalar type" in message:
+        return "Its code mixes types: if --dtype is given, leave it out."
     if "not implemented for" in message or "not support" in message:
         return "This operation does not exist here: try --device cuda, or the model in float32."
     if "modified by an inplace operation" in message or "backward" in message:
