@@ -1,4 +1,4 @@
-"""Where the command starts: Ctrl-C is answered in one line from the first moment on."""
+"""Where the command starts: Ctrl-C and SIGTERM are answered in one line from the first moment."""
 
 from __future__ import annotations
 
@@ -13,41 +13,71 @@ INTERRUPTED = 130
 
 
 def run() -> int:
-    """The command line, with an answer to Ctrl-C at any moment of it.
+    """The command line, with an answer to Ctrl-C and to SIGTERM at any moment of it.
 
     While modules are imported there is nothing to be put in order, and the process ends at once.
-    After that KeyboardInterrupt is raised; a second Ctrl-C waits for nothing. At the very end the
-    result stands, and nothing stops it from being handed over.
+    After that KeyboardInterrupt is raised, so that what is half written is taken away; a second
+    signal waits for nothing. At the very end the result stands, and nothing stops it from being
+    handed over.
     """
-    answers = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if answers:
-        signal.signal(signal.SIGINT, _leave)
+    answers = _Answers(_answered())
+    answers.put(answers.leave)
     from gradscope.cli.main import main
 
-    if answers:
-        signal.signal(signal.SIGINT, _interrupt)
-        sys.unraisablehook = _unraisable
+    answers.put(answers.interrupt)
+    if answers.numbers:
+        sys.unraisablehook = answers.unraisable
     status = main()
-    if answers:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return status
+    answers.put(signal.SIG_IGN)
+    return answers.status if status == INTERRUPTED and answers.status else status
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"gradscope: interrupted.\n")
-    os._exit(INTERRUPTED)
+def _answered() -> list[int]:
+    """The signals that nobody else has an answer to."""
+    found: list[int] = []
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        found.append(signal.SIGINT)
+    # torchrun ends its processes by SIGTERM while they wait for one another, where Python is deaf.
+    ours = "TORCHELASTIC_RUN_ID" not in os.environ
+    if ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        found.append(signal.SIGTERM)
+    return found
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _leave)
-    raise KeyboardInterrupt
+class _Answers:
+    """What signals are answered with.
 
+    Args:
+        numbers: of the signals.
 
-def _unraisable(args: sys.UnraisableHookArgs, /) -> None:
-    """Python drops what is raised in some callbacks: there it is raised again, a little later."""
-    if args.exc_type is KeyboardInterrupt:
-        signal.signal(signal.SIGINT, _interrupt)
-        # Not from here: this callback would swallow it as well.
-        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
-        return
-    sys.__unraisablehook__(args)
+    Attributes:
+        status: the exit status that the last one asks for; 0: none has come.
+    """
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers, self.status, self._last = numbers, 0, int(signal.SIGINT)
+
+    def put(self, answer: signal._HANDLER) -> None:
+        """Answer each of the signals so from now on."""
+        for number in self.numbers:
+            signal.signal(number, answer)
+
+    def leave(self, number: int, frame: FrameType | None) -> None:
+        """At once."""
+        os.write(2, b"gradscope: interrupted.\n")
+        os._exit(128 + number)
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """By an exception; the next one leaves at once."""
+        self.put(self.leave)
+        self.status, self._last = 128 + number, number
+        raise KeyboardInterrupt
+
+    def unraisable(self, args: sys.UnraisableHookArgs, /) -> None:
+        """Python drops what is raised in some callbacks: there it is raised again, a bit later."""
+        if args.exc_type is KeyboardInterrupt:
+            self.put(self.interrupt)
+            # Not from here: this callback would swallow it as well.
+            threading.Timer(0.01, signal.raise_signal, [self._last]).start()
+            return
+        sys.__unraisablehook__(args)

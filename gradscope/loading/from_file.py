@@ -19,6 +19,7 @@ from gradscope.loading.picked import Picked
 from gradscope.loading.preparing import arranged, label_of, prepared, scale_notes, shaped
 from gradscope.loading.rows import Rows, Source
 from gradscope.loading.trial import Trial, explain, run_once
+from gradscope.loading.unchanged import Stamp, Unchanged
 from gradscope.loading.wanted import Wanted, wanted_by
 from gradscope.model import Batch, LoadedModel, Prepared, Sample
 
@@ -26,7 +27,12 @@ _PIECE = 1 << 16  # labels that are read at a time
 
 
 def sample_of(
-    model: LoadedModel, source: Source, settings: DataSettings, loss: str, like: Prepared | None
+    model: LoadedModel,
+    source: Source,
+    settings: DataSettings,
+    loss: str,
+    like: Prepared | None,
+    first: Stamp | None = None,
 ) -> Sample:
     """Rows of a source as a sample for a model.
 
@@ -36,9 +42,10 @@ def sample_of(
         settings: how many of them, how many at a time, and what is done to them.
         loss: ``--loss``; labels are read accordingly.
         like: of ``--data``, if this is ``--val``.
+        first: of the file, from before it was opened; None: it may change.
 
     Raises:
-        DataError: it is broken, or does not fit the model.
+        DataError: it is broken, was replaced while it was read, or does not fit the model.
         OptionError: an option makes no sense.
     """
     wanted = wanted_by(model)
@@ -51,6 +58,8 @@ def sample_of(
     classes = _class_labels(source, bound.label) if count < available else None
     rows, how = choose(available, replace(settings, samples=count), classes)
     source = shaped(source, wanted, bound, settings)
+    if first is not None:
+        source = Unchanged(source, first)
     check_declared(bound, {n: c.shape for n, c in source.columns.items()}, source.path)
     fitted, trial = _fit(model, wanted, source, bound, rows, settings)
     real = [n for n, t in fitted.types.items() if t.is_floating_point]

@@ -11,6 +11,7 @@ from gradscope.loading import from_code, from_file, given
 from gradscope.loading.shared import taken_out, with_shared
 from gradscope.loading.sources import open_source
 from gradscope.loading.synthetic import synthesise
+from gradscope.loading.unchanged import Stamp
 from gradscope.model import LoadedModel, Prepared, Sample
 
 
@@ -88,8 +89,9 @@ def _open(
             what = f"does not change what {data} yields"
             raise OptionError(what, where="--standardise", hint=hint)
         return from_code.sample_of(model, data, settings, loss)
+    first = Stamp.of(Path(data))
     source, shared = taken_out(model, open_source(data, settings))
-    sample = from_file.sample_of(model, source, settings, loss, like)
+    sample = from_file.sample_of(model, source, settings, loss, like, first)
     return with_shared(model, sample, shared)
 
 
