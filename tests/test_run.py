@@ -391,6 +391,6 @@ def test_events_are_read_back(here):
 
 
 def test_events_without_the_package(here, capsys, monkeypatch):
-    monkeypatch.setattr("gradscope.cli.fix_options.find_spec", lambda name: None)
+    monkeypatch.setattr("gradscope.cli.events.find_spec", lambda name: None)
     assert main(words("--tensorboard")) == 2
     assert "gradscope-cli[tensorboard]" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_rule_lists_and_explains(tmp_path: Path, capsys):
     assert main(["rule", "vanishing-gradient"]) == 0
     text = capsys.readouterr().out
     assert "GS101.total = -7" in text
-    assert "default -2.5" in text
+    assert "default -3" in text
     assert main(["rule", "gs101", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["thresholds"]["total"]["value"] == -7
     assert main(["rule", "GS999"]) == 2

@@ -139,7 +139,9 @@ def test_the_gate_is_that_of_check():
         model[0].weight[0, 0] = float("nan")
     with pytest.raises(AssertionError, match="GS401"):
         assert_healthy(model, x)
-    assert_healthy(model, x, ignore=("GS",))
+    assert_healthy(model, x, ignore=("GS4",))
+    with pytest.raises(GradscopeError, match="ignore: leaves no rule"):
+        assert_healthy(model, x, ignore=("GS",))
     with pytest.raises(GradscopeError, match="fail_on: there is no 'errors'"):
         assert_healthy(model, x, fail_on="errors")
 

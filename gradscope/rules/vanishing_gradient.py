@@ -38,7 +38,7 @@ class VanishingGradient(Rule):
             -3.0, "decades", "tanh nets of 20 layers: -2.1 trains to .88, -3.1 to .73 (of .96)"
         ),
         "agreed": Threshold(
-            -2.5, "decades", "where typical directions are lost, too: 5 nets, all of them stuck"
+            0.5, "decades less", "where typical directions are lost, too: 5 nets, all of them stuck"
         ),
         "typical": Threshold(
             -2.0, "decades", "fresh deep softsign CNNs: g -2.7, typical -.7, and they train"
@@ -96,7 +96,7 @@ class VanishingGradient(Rule):
         if typical is None:
             return self.limit("total")
         agreed = typical.total < self.limit("typical")
-        return self.limit("agreed") if agreed else -math.inf
+        return self.limit("total") + self.limit("agreed") if agreed else -math.inf
 
     @staticmethod
     def passes() -> tuple[Measurements, ...]:

@@ -102,8 +102,10 @@ class Remembers(nn.Module):
 def test_inputs_are_those_of_the_schema(tmp_path: Path):
     loaded = load(saved(torch.jit.script(Options()), tmp_path))
     assert loaded.inputs == (
-        Input("x"), Input("scale", required=False), Input("loud", required=False)
-    )  # fmt: skip
+        Input("x"),
+        Input("scale", required=False),
+        Input("loud", required=False, plain=True),
+    )
 
 
 def test_outputs_keep_their_names(tmp_path: Path):
