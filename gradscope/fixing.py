@@ -18,7 +18,7 @@ from gradscope.model import Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, Ranks
-from gradscope.treatment import Outcome, Planned, Run, Stage, Treatment
+from gradscope.treatment import Outcome, Planned, Run, Stage, Treatment, is_clear
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from gradscope.diagnosis import Inspection
     from gradscope.model import LoadedModel, Sample
     from gradscope.repair import Rescaled, Treated
-
-PROOF = 3.0
-"""Standard errors by which a repaired model must be better. The best of some dozen scores on the
-same held-out samples is taken, so two would be reached by chance too often."""
 
 _RANK = {"unhealthy": 0, "undetermined": 1, "warning": 2, "healthy": 3}
 """Of verdicts, the worst first."""
@@ -150,11 +146,7 @@ class Fixing:
     def _verified(self, treated: Treated) -> Treatment:
         """Measured again as it will be written; written only if it is better."""
         after, changed = self._measured_with(treated.tensors, treated.tanh)
-        improved = (
-            treated.gain is not None
-            and treated.error is not None
-            and treated.gain - PROOF * treated.error > 0
-        )
+        improved = is_clear(treated.gain, treated.error)
         written = self._written(changed, treated.tanh) if improved else None
         first, last = treated.stages[0], treated.stages[-1]
         scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"

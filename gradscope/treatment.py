@@ -8,6 +8,15 @@ from typing import Protocol
 
 from gradscope.diagnosis import Inspection
 
+PROOF = 3.0
+"""Standard errors by which a repaired model must be better. The best of some dozen scores on the
+same held-out samples is taken, so two would be reached by chance too often."""
+
+
+def is_clear(gain: float | None, error: float | None) -> bool:
+    """Whether a held-out score is better beyond chance."""
+    return gain is not None and error is not None and gain - PROOF * error > 0
+
 
 class Outcome(StrEnum):
     """How a repair ended."""

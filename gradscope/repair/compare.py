@@ -100,3 +100,11 @@ def scale_of(trainee: Trainee, data: Minibatches) -> Scale:
         return Scale("accuracy", chance, max(1 - chance, 1e-3))
     spread = float(labels.double().reshape(len(labels), -1).var(dim=0, correction=0).mean())
     return Scale("skill", 0.0, max(spread, 1e-12))
+
+
+def floor_of(scale: Scale, trainee: Trainee, samples: int) -> float:
+    """Mean points up to which a model does no better than a guess: three standard errors above."""
+    if scale.metric == "accuracy":
+        return scale.chance + 3 * math.sqrt(scale.chance * (1 - scale.chance) / samples)
+    is_mse = trainee.loss is not None and trainee.loss.kind == "mse"
+    return -0.9 * scale.room if is_mse else -math.inf

@@ -121,13 +121,18 @@ class _Training:
             self.result.stopped = self._one_step()
             if self.result.stopped is None and self.step in marks:
                 self._score()
-                if self.recipe.patience and self.result.stale >= self.recipe.patience:
+                if self._is_out_of_patience():
                     since = self.result.best_step
                     self.result.stopped = f"no better score since step {since}"
             self.done = self.result.stopped is not None or self._is_over(marks)
             self.progress.advance()
             self._keep()
         return self.result
+
+    def _is_out_of_patience(self) -> bool:
+        best = max(s.rank[0] for _, s in self.result.moments)
+        lost = self.recipe.patience and self.result.stale >= self.recipe.patience
+        return bool(lost) and best > self.recipe.floor
 
     def _is_over(self, marks: frozenset[int]) -> bool:
         if self.step < self.recipe.steps or self.step == self.recipe.most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,8 @@ class Recipe:
         penalty: what keeps weights small.
         every: steps between two scores; 0: about ten scores, denser at the start.
         patience: scores without a better one after which it ends; 0: it does not.
+        floor: mean points up to which nothing is learned yet, and patience does not count: a
+            plateau at chance ends late, or never.
     """
 
     steps: int
@@ -75,6 +78,7 @@ class Recipe:
     every: int = 0
     patience: int = 0
     beyond: int = 0
+    floor: float = -math.inf
 
     @property
     def most(self) -> int:

@@ -41,6 +41,11 @@ class Scored:
         return points, -loss if math.isfinite(loss) else -math.inf
 
 
+def as_it_is(batch: Batch) -> Batch:
+    """Inputs that enter unchanged."""
+    return batch
+
+
 @dataclass
 class Trainee:
     """A model in the hands of an optimiser.
@@ -66,7 +71,7 @@ class Trainee:
     squash: str | None
     outputs: tuple[str, ...]
     device: torch.device
-    prepare: Callable[[Batch], Batch] = lambda batch: batch
+    prepare: Callable[[Batch], Batch] = as_it_is
     loss: Loss | None = None
     shares: Shares = EVERYTHING
 

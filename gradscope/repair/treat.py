@@ -19,22 +19,27 @@ from gradscope.probe.subject import Names
 from gradscope.progress import Progress
 from gradscope.ranks import ALONE, Ranks
 from gradscope.repair.base import Case, RemedyError, Result, perform
-from gradscope.repair.chain import find_chain
 from gradscope.repair.checkpoints import Checkpoints, Keeper
-from gradscope.repair.compare import Scale, gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.compare import Scale, floor_of, gain_of, put_back, scale_of, trainee_of
 from gradscope.repair.events import events
 from gradscope.repair.loop import Trained, train
 from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
-from gradscope.repair.plan import LEARNED
+from gradscope.repair.plan import LEARNED, PREPARED
 from gradscope.repair.recipe import Penalty, Recipe
-from gradscope.repair.standardise import standardisation
+from gradscope.repair.standardise import Standardisation, standardisation
 from gradscope.repair.tanh import as_tanh
-from gradscope.repair.training import Scored, Trainee
-from gradscope.treatment import Planned, Stage
+from gradscope.repair.training import Scored, Trainee, as_it_is
+from gradscope.treatment import Planned, Stage, is_clear
 
 Tensors = dict[str, torch.Tensor]
+
+PLAIN = Planned("plain training", "what any repair has to beat")
+"""The model as it came, which is in every race."""
+
+TRIED = 2
+"""Contestants that are trained to the end, the second only where the first did not get better."""
 
 
 @dataclass
@@ -66,7 +71,13 @@ class _Candidate:
     planned: Planned
     result: Result
     right_after: Scored
+    standard: Standardisation | None = None
     race: Scored = field(init=False)
+
+    def starts_as(self, other: _Candidate) -> bool:
+        """Whether both would be trained from the same numbers."""
+        mine, theirs = self.result.changed, other.result.changed
+        return mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
 
 
 def treat(
@@ -171,6 +182,8 @@ class Treating:
         first = self.trainee.score(self.data.held_out())
         raw = self.outputs()
         self.scale = scale_of(self.trainee, self.data)
+        floor = floor_of(self.scale, self.trainee, len(first.points))
+        self.recipe = replace(self.recipe, floor=floor)
         with self._as_tanh(plan) as start:
             return self._repaired(plan, first, raw, start)
 
@@ -178,27 +191,56 @@ class Treating:
         self, plan: tuple[Planned, ...], first: Scored, raw: torch.Tensor, start: Tensors
     ) -> Treated:
         with self.case.with_tensors(start):
-            start = start | self._standardised(plan)
-        candidates = self._candidates(plan, start)
-        chosen = self._race(candidates)
+            standardised = start | self._standardised(plan)
+        candidates = self._candidates(plan, standardised)
+        if any(p.remedy == "restart" for p in plan) and not self.tanh:
+            candidates.append(_Candidate(PLAIN, Result({}, ("trained on as it is",)), first))
+        treated = None
+        for chosen in self._race(candidates)[:TRIED]:
+            found = self._fine_tuned(chosen, first, raw, again=treated is not None)
+            if treated is None or is_clear(found.gain, found.error):
+                treated = found
+            if not self.fix.finetune or is_clear(treated.gain, treated.error):
+                break
+        assert treated is not None
+        return treated
+
+    def _fine_tuned(
+        self, chosen: _Candidate, first: Scored, raw: torch.Tensor, again: bool
+    ) -> Treated:
+        """One contestant trained to the end, and what it is then by itself."""
+        name = chosen.planned.remedy
         stages = [self._stage("before", first, None, ())]
         with put_back(self.module, self.seed):
-            self._enter(start | dict(chosen.result.changed))
-            drift = self.drift(raw)
-            stages.append(
-                self._stage(chosen.planned.remedy, chosen.right_after, drift, chosen.result.said)
-            )
-            trained, state = self._fine_tune()
-            self._enter(state)
-            state |= self._folded(state)
+            with self._under(chosen):
+                self._enter(dict(chosen.result.changed))
+                drift = self.drift(raw)
+                stages.append(self._stage(name, chosen.right_after, drift, chosen.result.said))
+                trained, state = self._fine_tune(f"fine-tuning-{name}" if again else "fine-tuning")
+            if chosen.standard is not None:
+                state |= chosen.standard.folded(state)
             self._enter(state)
             final = self.trainee.score(self.data.held_out())
             stages.append(self._stage("fine-tuned", final, self.drift(raw), ()))
         gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
         return Treated(
-            state, chosen.planned.remedy, tuple(stages), trained, self.scale, gain, error,
+            state, name, tuple(stages), trained, self.scale, gain, error,
             len(final.points), str(self.recipe), self.data.split, self.tanh,
         )  # fmt: skip
+
+    @contextmanager
+    def _under(self, candidate: _Candidate) -> Iterator[None]:
+        """The input, and the gradients, as this contestant has them."""
+        standard = candidate.standard
+        if standard is None:
+            yield
+            return
+        self.trainee.prepare = standard
+        try:
+            with standard.shut(self.case.tensors):
+                yield
+        finally:
+            self.trainee.prepare = as_it_is
 
     @contextmanager
     def _as_tanh(self, plan: tuple[Planned, ...]) -> Iterator[Tensors]:
@@ -232,76 +274,77 @@ class Treating:
         self.standard = None
         if not any(p.remedy == "standardise" for p in plan):
             return {}
-        links, tensors = self.case.chain.links, self.case.tensors
-        first = find_chain(self.case.measured).links[:1]
-        if first and first[0].weight not in tensors:
-            return {}  # what follows is not the input's layer
-        found = standardisation(self.data.once, links[0] if links else None, tensors)
+        learned = self.before.measurements.skill
+        keeps = learned is not None and learned.value is not None and learned.value >= LEARNED
+        found = standardisation(self.case, keeps)
         if found is None:
+            self.said_first += ("input left as it is: it cannot be folded exactly",)
             return {}
         self.standard = found
-        self.trainee.prepare = found
-        learned = self.before.measurements.skill
-        if learned is None or learned.value is None or learned.value < LEARNED:
-            return {}  # nothing to keep: the weights as they are suit the standardised input
-        return found.unfolded(tensors)
-
-    def _folded(self, state: Tensors) -> Tensors:
-        """Back to the raw input."""
-        if self.standard is None:
-            return {}
-        self.trainee.prepare = lambda batch: batch
-        return self.standard.folded(state)
+        # With nothing to keep, the weights as they are suit the standardised input.
+        return found.unfolded(self.case.tensors) if keeps else found.opened(self.case.tensors)
 
     def _candidates(self, plan: tuple[Planned, ...], start: Tensors) -> list[_Candidate]:
         found: list[_Candidate] = []
         refused: RemedyError | None = None
+        self.trainee.prepare = self.standard or as_it_is
         for planned in plan:
-            if planned.remedy == "tanh":
-                if not self.tanh:
-                    continue
-                result = Result({})
-            elif planned.remedy == "standardise":
-                result = Result({}, ("trained on the standardised input, folded afterwards",))
-            else:
-                try:
-                    with self.case.with_tensors(start):
-                        result = perform(remedy(planned.remedy, self.fix.alpha or 2.0), self.case)
-                except RemedyError as error:
-                    refused = refused or error
-                    continue
-            with self.case.with_tensors(start | dict(result.changed)):
-                found.append(_Candidate(planned, result, self.trainee.score(self.data.held_out())))
-            said = (*self.said_first, *result.said)
-            found[-1].result = Result(start | dict(result.changed), said)
+            try:
+                candidate = self._candidate(planned, start)
+            except RemedyError as error:
+                refused = refused or error
+                continue
+            if not any(candidate.starts_as(other) for other in found):
+                found.append(candidate)
+        self.trainee.prepare = as_it_is
         if not found and refused is not None:
             raise refused
         return found
 
-    def _race(self, candidates: list[_Candidate]) -> _Candidate:
-        """Each trained for a while from the same batches; the best held-out score goes on."""
+    def _candidate(self, planned: Planned, start: Tensors) -> _Candidate:
+        result = self._result(planned.remedy, start)
+        values = start | dict(result.changed)
+        with self.case.with_tensors(values):
+            if self.standard is not None:
+                values |= self.standard.opened(self.case.tensors)
+        with self.case.with_tensors(values):
+            scored = self.trainee.score(self.data.held_out())
+        said = (*self.said_first, *result.said)
+        return _Candidate(planned, Result(values, said), scored, self.standard)
+
+    def _result(self, name: str, start: Tensors) -> Result:
+        """What a remedy changes in the model that it is given."""
+        if name == "standardise" and self.standard is not None:
+            return Result({}, ("trained on the standardised input, folded afterwards",))
+        if name == "tanh" and self.tanh:
+            return Result({})
+        if name in PREPARED:
+            what = "cannot be applied: it would change the function"
+            raise RemedyError(what, where=f"--method {name}")
+        with self.case.with_tensors(start):
+            return perform(remedy(name, self.fix.alpha or 2.0), self.case)
+
+    def _race(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """Each trained for a while from the same batches; the best held-out score first."""
         if len(candidates) == 1:
-            return candidates[0]
-        short = Recipe(
-            max(50, self.recipe.steps // 8), self.recipe.rate, self.recipe.batch,
-            self.recipe.clip, self.recipe.optimizer, self.recipe.penalty,
-        )  # fmt: skip
+            return candidates
+        short = replace(self.recipe, steps=max(50, self.recipe.steps // 8), every=0, patience=0)
         self.progress.start("remedies", len(candidates) * short.steps)
         for i, candidate in enumerate(candidates):
-            with put_back(self.module, self.seed):
+            with put_back(self.module, self.seed), self._under(candidate):
                 self._enter(dict(candidate.result.changed))
-                keeper = self._keeper(f"race-{i}-{candidate.planned.remedy}")
+                keeper = self._keeper(f"race-{i}-{candidate.planned.remedy.replace(' ', '-')}")
                 trained = train(self.trainee, self.data, short, self.progress, keeper)
                 candidate.race = max((s for _, s in trained.moments), key=lambda s: s.rank)
         self.progress.finish()
-        return max(candidates, key=lambda c: c.race.rank)
+        return sorted(candidates, key=lambda c: c.race.rank, reverse=True)
 
-    def _fine_tune(self) -> tuple[Trained | None, Tensors]:
+    def _fine_tune(self, name: str) -> tuple[Trained | None, Tensors]:
         """The state with the best held-out score on the way."""
         if not self.fix.finetune:
             return None, self._state()
         self.progress.start("fine-tuning", self.recipe.steps)
-        keeper = self._keeper("fine-tuning")
+        keeper = self._keeper(name.replace(" ", "-"))
         with events(self.checkpoints.events if self.checkpoints else None) as told:
             trained = train(self.trainee, self.data, self.recipe, self.progress, keeper, told)
         self.progress.finish()
