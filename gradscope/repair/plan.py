@@ -114,7 +114,7 @@ def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
     if any(_attends(p) for p in m.parameters):
         yield Planned("temperature", "large projections saturate attention")
     if chain.hidden and len(chain.hidden) >= len(chain.outside):
-        why = "large weights saturate layers that stand one after the other"
+        why = "large weights in layers that stand one after the other"
         if learned:
             yield Planned("kappa-refit", f"{why}; what was learned is kept")
         yield Planned("kappa", f"{why}; nothing to keep" if not learned else why)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from gradscope.diagnosis import Inspection
 from gradscope.findings import grouped, places
-from gradscope.measurements import Head, Measurements, Parameter, Role, Site
+from gradscope.measurements import Head, Measurements, Parameter, Role, SampleInfo, Site
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
 from gradscope.report.profile import Row, rows
@@ -57,18 +57,29 @@ def _header(page: Page, m: Measurements) -> None:
     data = shorten(sample.path or "no --data", 34)
     width = max(len(name), len(data)) + 2
     page.wrapped(name.ljust(width), "bold", model)
+    how, notes = _chosen(sample)
     if m.was_run:
         total = (
             f" of {sample.available:,}" if sample.available not in (None, sample.samples) else ""
         )
         labels = ", labels" if sample.labels else ", no labels"
+        if how:
+            labels = f", {how}" if "by label" in how else f", {how}{labels}"
         held = f"; held out {m.skill.samples:,}" if m.skill and m.skill.held_out else ""
         draws = count(m.run.draws, "draw") if m.run.draws else "no gradients"
         run = f"{m.run.mode} mode, seed {m.run.seed}, {draws}"
         text = f"{sample.samples:,}{total} samples{labels}{held}; {run}"
         page.wrapped(data.ljust(width), "", text)
-    for note in (*m.model.notes, *(n for n in sample.notes if not n.startswith("synthesised")))[:4]:
+    for note in (*m.model.notes, *(n for n in notes if not n.startswith("synthesised")))[:4]:
         page.wrapped("note  ", "dim", note)
+
+
+def _chosen(sample: SampleInfo) -> tuple[str, list[str]]:
+    """How the samples were chosen, which stands beside their number, and what else is noted."""
+    lead = f"{sample.samples} of {sample.available} samples, "
+    said = [n for n in sample.notes if n.startswith(lead)]
+    how = said[0].removeprefix(lead).partition(", seed ")[0] if said else ""
+    return how, [n for n in sample.notes if n not in said]
 
 
 def _verdict(page: Page, inspection: Inspection) -> None:
@@ -120,7 +131,7 @@ def _trial(page: Page, m: Measurements) -> None:
         ended = f"  {arm.stopped}" if arm.stopped else ""
         page.line(f"  {name:<10} [", (curve, "blue"), "]", f"  {first} to {last}{ended}")
     marks = ", ".join(map(str, trial.untreated.steps))
-    page.line(("  scored at steps " + marks, "dim"))
+    page.wrapped("  scored at steps ", "dim", marks)
     page.wrapped("  repaired = ", "dim", f"{trial.repair}; {trial.how}; {trial.held_out}")
 
 

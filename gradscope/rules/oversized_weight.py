@@ -45,8 +45,8 @@ class OversizedWeight(Rule):
     }
     causes = (Cause.LARGE_PARAMETERS,)
     remedy = Remedy(
-        "Divide the layer's weights and biases by the shrink once, on data, layer by layer from "
-        "the first, then train on with a small L2 (1e-4).",
+        "Divide each layer's weights and biases by the shrink that it needs (gradscope fix "
+        "measures it), layer by layer from the first, then train on with a small L2 (1e-4).",
         "{inspect} --trial 400",
     )
     eased = True
