@@ -200,6 +200,12 @@ def _linked(folder: Path) -> Path:
     return folder / "baseline.json"
 
 
+def _piped(folder: Path) -> Path:
+    os.mkfifo(folder / "baseline.json")
+    return folder / "baseline.json"
+
+
 BASELINES["baseline: a link to itself"] = _linked
+BASELINES["baseline: a pipe"] = _piped
 
 DATA = ARRAYS | SAMPLES

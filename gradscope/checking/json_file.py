@@ -14,6 +14,8 @@ def read_json(path: str, most_bytes: int) -> object:
         ValueError, RecursionError, MemoryError: it is no JSON, too large, too deep, or holds NaN or
             infinity.
     """
+    if Path(path).is_fifo():  # to open one waits for whoever writes to it
+        raise ValueError("it is a pipe")
     with Path(path).open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
