@@ -57,8 +57,8 @@ def bare(model: nn.Module, x: torch.Tensor, *, fused: bool = True) -> None:
 class Probe:
     """The probe with its calibration done, as it runs batch after batch."""
 
-    def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
-        self.model, self.sample = model, sample_of(x)
+    def __init__(self, model: nn.Module, x: torch.Tensor, draws: int = DRAWS) -> None:
+        self.model, self.sample, self.draws = model, sample_of(x), draws
         self.subject = Subject(model, x.device, Snapshot(model))
         self.names = self.subject.names
         self.axes, self.first = self.calibrate()
@@ -70,7 +70,7 @@ class Probe:
 
     def sweep(self) -> Sums:
         """The passes, and what they show of activations."""
-        return Sweep(self.subject, self.axes, draws=range(DRAWS), seed=0).over(
+        return Sweep(self.subject, self.axes, draws=range(self.draws), seed=0).over(
             self.sample, Silent()
         )
 
