@@ -43,6 +43,8 @@ import gradscope
 
 DIGITS = Path(__file__).parent.parent / "sample_models" / "digits.npz"
 TWO_PLACES = 10.0
+PART = "-"
+"""No tool by itself: timed, and not asked."""
 LEAST, PATIENCE = 3, 6.0
 """After so many pairs and seconds, no more are run."""
 
@@ -79,7 +81,7 @@ class Peer:
 
     Attributes:
         package: the distribution, for its version.
-        cause: whether it names a cause.
+        cause: whether it names a cause; PART: it is timed only.
         measures: what its step measures.
         adapter: sets it up on a network.
         backward: backward passes of the bare step that it is timed against.
@@ -393,16 +395,16 @@ PEERS = {
     ),
     "gradscope, a batch, 1 draw": Peer(
         "gradscope-cli",
-        "-",
+        PART,
         "distributions of activations and their gradients, by unit and layer",
         probe(1, whole=False),
     ),
     "gradscope, probe, 1 draw": Peer(
-        "gradscope-cli", "-", "that, ledger, gradients of parameters: once a report", probe(1)
+        "gradscope-cli", PART, "that, ledger, gradients of parameters: once a report", probe(1)
     ),
-    "gradscope, probe, 4 draws": Peer("gradscope-cli", "-", "that, of four gradients", probe(4)),
+    "gradscope, probe, 4 draws": Peer("gradscope-cli", PART, "that, of four gradients", probe(4)),
     "gradscope, probe, 4 draws, over 4 bare backward passes": Peer(
-        "gradscope-cli", "-", "the same", probe(4), DRAWS
+        "gradscope-cli", PART, "the same", probe(4), DRAWS
     ),
     "gradscope, inspect": Peer(
         "gradscope-cli", "yes", "that, weights, loss, rules, diagnosis", whole
@@ -489,13 +491,14 @@ def main() -> None:
     for name, peer in chosen.items():
         torch.manual_seed(0)
         label = f"{name} {version(peer.package)}"
-        said.append(line([label, *(asked(peer, n) for n in small.values()), peer.cause]))
+        if peer.cause != PART:
+            said.append(line([label, *(asked(peer, n) for n in small.values()), peer.cause]))
         cells = [
             cost_of(peer, net, options.pairs) if i == 0 or peer.wide else "not run"
             for i, net in enumerate(timed.values())
         ]
         cost.append(line([label, peer.measures, *cells]))
-        print(said[-1], cost[-1], sep="\n", file=sys.stderr, flush=True)
+        print(*said[-1:], cost[-1], sep="\n", file=sys.stderr, flush=True)
     bare = [statistics.median(worked(n.bare) for _ in range(9)) * 1e3 for n in timed.values()]
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     lines = [
@@ -517,7 +520,7 @@ def main() -> None:
         "Processor time of a watched step over a bare one (forward, loss, one backward pass) of A; "
         f"{options.pairs} pairs, or {LEAST} and more where they take long; median (middle half). "
         "Cockpit keeps the gradient of each sample: not run on the wide net. Bare: "
-        + ", ".join(f"{name} {ms:.1f} ms" for name, ms in zip(timed, bare, strict=True))
+        + ", ".join(f"{ms:.1f} ms ({name})" for name, ms in zip(timed, bare, strict=True))
         + ".",
         "",
         line(["", "measures", *timed]),
