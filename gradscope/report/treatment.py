@@ -62,7 +62,9 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
     m = t.before.measurements
     yield f"{m.model.path}  {m.model.format}, {m.model.parameters:,} parameters"
     yield ""
-    yield from _wrapped(f"{t.outcome.value.upper()}  ", t.summary, width)
+    word = t.outcome.value
+    said = t.summary.removeprefix(f"{word.capitalize()}: ")
+    yield from _wrapped(f"{word.upper()}  ", said, width)
     before = t.before.diagnosis
     if before.summary not in t.summary or t.after is not None:
         yield ""

@@ -26,3 +26,8 @@ def test_no_two_blank_lines():
     summary = f"unhealthy: {diagnose(BEFORE.measurements, BEFORE.findings).summary}"
     text = as_text(Treatment(Outcome.PLANNED, summary, PLAN, BEFORE), 80)
     assert "\n\n\n" not in text
+
+
+def test_the_outcome_is_said_once():
+    t = Treatment(Outcome.IMPROVED, "Improved: accuracy 0.5 to 0.9.", PLAN, BEFORE)
+    assert "IMPROVED  accuracy 0.5 to 0.9." in as_text(t, 80)
