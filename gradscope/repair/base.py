@@ -98,10 +98,10 @@ class Case:
         return self.tensors[name] if name in self.tensors else self.buffers[name]
 
     def uses(self, changed: Tensors, weight: str) -> Iterator[list[Use]]:
-        """How a weight is used, batch by batch of the training samples, under changed tensors."""
+        """How a weight is used, batch by batch of some training samples, under changed tensors."""
         with self.with_tensors(changed):
             self.trainee.set_training(False)
-            for batch in self.data.once():
+            for batch in self.data.some():
                 with torch.no_grad(), Capture(self.tensors, weight) as capture:
                     self.trainee.call(batch)
                 yield capture.uses

@@ -25,6 +25,7 @@ WORKING = 0.8
 KINDS: dict[str, Kind] = {kind.name: kind for kinds in NODES.values() for kind in kinds}
 KINDS[SOFTSIGN.name] = SOFTSIGN
 _MOST = 1 << 20  # numbers of z that decide on alpha
+_ROWS = 1 << 14  # of a batch that a layer is fitted to: an image has hundreds of them
 BOUNDS: dict[str, tuple[float, ...]] = {"hardtanh": (-1.0, 1.0), "elu": (1.0, 1.0, 1.0)}
 
 
@@ -65,7 +66,7 @@ def is_bounded(link: Link) -> bool:
 
 
 def pre_activations(case: Case, links: tuple[Link, ...]) -> dict[str, torch.Tensor]:
-    """z of each layer as the model computes it now, rows of all training samples."""
+    """z of each layer as the model computes it now, rows of some training samples."""
     found = {}
     for link in links:
         pieces = [use.z for uses in case.uses({}, link.weight) for use in uses]
@@ -83,7 +84,8 @@ def refitted(
         for use in uses:
             rows = use.rows()
             z = wanted[start : start + len(rows)]
-            halves[i % 2] = halves[i % 2].merge(Moments.of(rows, z))
+            thin = len(rows) // _ROWS + 1
+            halves[i % 2] = halves[i % 2].merge(Moments.of(rows[::thin], z[::thin]))
             start += len(rows)
     solved = solve(*halves)
     if solved is None:

@@ -150,7 +150,7 @@ def inputs_of(case: Case, part: Part) -> Iterator[torch.Tensor]:
     """
     values = part.read(lambda n: case.tensors[n])
     case.trainee.set_training(False)
-    for batch in case.data.once():
+    for batch in case.data.some():
         # A fused layer shows no products.
         with torch.no_grad(), switched_off_fusion(), _Products(values[:2]) as seen:
             case.trainee.call(batch)

@@ -288,6 +288,7 @@ class Treating:
         found: list[_Candidate] = []
         refused: RemedyError | None = None
         self.trainee.prepare = self.standard or as_it_is
+        self.progress.start("applying remedies", None)
         for planned in plan:
             try:
                 candidate = self._candidate(planned, start)
@@ -297,6 +298,7 @@ class Treating:
             if not any(candidate.starts_as(other) for other in found):
                 found.append(candidate)
         self.trainee.prepare = as_it_is
+        self.progress.finish()
         if not found and refused is not None:
             raise refused
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -190,8 +191,7 @@ def test_a_standardisation_is_inserted_and_folded_exactly(learned):
     x = X.double() * 1000 + 1000
     before = module(x)
     case = case_of(module, x)
-    link = case.chain.links[0]
-    found = standardisation(case.data.once, link, case.tensors)
+    found = standardisation(case, learned)
     batch = next(sample_of(x, Y).batches())
     with case.with_tensors(found.unfolded(case.tensors)):
         assert torch.allclose(module(found(batch).args[0]), before, atol=1e-3)
@@ -203,9 +203,10 @@ def test_a_standardisation_is_inserted_and_folded_exactly(learned):
 def test_an_input_by_name_is_standardised_too():
     torch.manual_seed(0)
     case = case_of(build.mlp(3, 32, nn.Tanh))
-    by_name = Batch((), {"x": X[:8]}, Y[:8], 8, 0)
-    found = standardisation(lambda: iter([by_name]), case.chain.links[0], case.tensors)
-    assert torch.allclose(found(by_name).kwargs["x"].mean(), torch.zeros(()), atol=1e-5)
+    by_name = Batch((), {"input": X[:8]}, Y[:8], 8, 0)
+    case.data = SimpleNamespace(once=lambda: iter([by_name]))
+    found = standardisation(case, learned=False)
+    assert torch.allclose(found(by_name).kwargs["input"].mean(), torch.zeros(()), atol=1e-5)
 
 
 class Careless(Remedy):
