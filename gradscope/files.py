@@ -21,6 +21,8 @@ def check_target(target: str, *, inputs: Iterable[str | None], option: str) -> N
         OutputError: names ``option`` and what to do.
     """
     path = Path(target)
+    if "\0" in target:
+        raise OutputError("a name cannot hold a NUL", where=option, hint="Name another file.")
     if path.is_dir():
         raise OutputError(f"'{target}' is a folder", where=option, hint="Name a file in it.")
     if not path.parent.is_dir():
