@@ -18,7 +18,7 @@ from gradscope.model import Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, Ranks
-from gradscope.treatment import Outcome, Planned, Run, Stage, Treatment, is_clear
+from gradscope.treatment import PLAIN, Outcome, Planned, Run, Stage, Treatment, is_clear
 
 if TYPE_CHECKING:
     import torch
@@ -152,9 +152,12 @@ class Fixing:
         scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
         not_better = "Not improved beyond its standard error; nothing was written"
         trained = treated.trained
+        # In every race; the plan names it where it was the one that went on.
+        plain = (PLAIN,) if treated.chosen == PLAIN.remedy else ()
         moments = trained.moments if trained else []
         return replace(
             self._intent(),
+            plan=(*self.plan, *plain),
             outcome=Outcome.IMPROVED if improved else Outcome.NOT_IMPROVED,
             summary=f"{'Improved' if improved else not_better}: {scores} on held-out data.",
             after=after,

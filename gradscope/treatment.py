@@ -41,6 +41,10 @@ class Planned:
     why: str
 
 
+PLAIN = Planned("plain training", "what any repair has to beat")
+"""The model as it came, which is in every race."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """The model at one point of its repair.

@@ -31,12 +31,9 @@ from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.standardise import Standardisation, standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
-from gradscope.treatment import Planned, Stage, is_clear
+from gradscope.treatment import PLAIN, Planned, Stage, is_clear
 
 Tensors = dict[str, torch.Tensor]
-
-PLAIN = Planned("plain training", "what any repair has to beat")
-"""The model as it came, which is in every race."""
 
 TRIED = 2
 """Contestants that are trained to the end, the second only where the first did not get better."""
