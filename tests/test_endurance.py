@@ -39,7 +39,7 @@ def test_examinations_leave_nothing_behind():
     after = held()
     same = ("files", "threads", "hooks", "modules", "tensors")
     assert [getattr(after, n) for n in same] == [getattr(before, n) for n in same]
-    assert after.megabytes < before.megabytes + 30
+    assert after.megabytes < before.megabytes + 5, "options that are built anew take 13"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

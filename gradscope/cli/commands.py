@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -62,14 +63,16 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, imported now; None if there is none of this name."""
-        known = COMMANDS.get(cmd_name)
-        if known is None:
-            return None
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(cmd_name)(getattr(import_module(known.module), cmd_name))
-        return typer.main.get_command(app)
+        return _built(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The list in the help: from the table above, nothing imported."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, known.help) for name, known in COMMANDS.items()])
+
+
+@cache  # what typer and pydantic make of its options is never freed: half a megabyte a call
+def _built(name: str) -> Any:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name)(getattr(import_module(COMMANDS[name].module), name))
+    return typer.main.get_command(app)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -54,6 +55,13 @@ def root(
     return status.CLEAN
 
 
+@cache  # once a process: typer does not free what it builds
+def _command() -> typer.core.TyperGroup:
+    command = typer.main.get_command(app)
+    assert isinstance(command, typer.core.TyperGroup)
+    return command
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -73,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
     try:
-        result = app(args=arguments, prog_name="gradscope", standalone_mode=False, obj=ranks)
+        result = _command()(args=arguments, prog_name="gradscope", standalone_mode=False, obj=ranks)
     except GradscopeError as error:
         return _refuse(str(error), error.exit_status)
     except typer.TyperException as error:
