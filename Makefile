@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev browser  ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy gradscope
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 browser:  ## Debian's Chromium, which the tests of the HTML page drive
 	@for name in chromium chromium-browser google-chrome-stable google-chrome; do \
