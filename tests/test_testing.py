@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["pytester"]
+
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_models"
 
@@ -68,6 +70,29 @@ def ran(tmp_path_factory):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--junitxml=x.xml"]
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     return done.stdout, ET.parse(folder / "x.xml"), done.returncode
+
+
+def test_in_a_project_of_ones_own(pytester: pytest.Pytester, pytestconfig: pytest.Config):
+    """Through pytest's own harness: the fixture and the function. In a process of its own, since
+    torch cannot be imported twice in one."""
+    pytester.makepyfile(
+        f"""
+        from gradscope.testing import assert_healthy as function
+
+        MODELS, DATA = {str(SAMPLES)!r}, {str(SAMPLES / "digits.npz")!r}
+
+        def test_good(assert_healthy):
+            assert assert_healthy(MODELS + "/healthy_tanh.pt", DATA, samples=64).errors == ()
+
+        def test_bad():
+            function(MODELS + "/deep_tanh.pt", DATA, samples=64)
+        """
+    )
+    known = pytestconfig.pluginmanager.has_plugin("gradscope")  # installed with its entry point
+    plugin = () if known else ("-p", "gradscope.pytest_plugin")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *plugin)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*deep_tanh.pt is unhealthy*", "*test_good  healthy: total*"])
 
 
 def section(text: str, name: str) -> str:

@@ -99,7 +99,10 @@ def make_plan(
         raise OptionError("no rescaling fits the diagnosis", where="--rescale", hint=hint)
     if rescale:
         return tuple(found[:most])
-    return (*found[: most - 1], Planned("restart", "what any repair has to beat"))
+    return (
+        *found[: most - 1],
+        Planned("restart", "weights drawn anew: what any repair has to beat"),
+    )
 
 
 def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
