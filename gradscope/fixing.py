@@ -100,7 +100,11 @@ class Fixing:
             name = repair.method or "alpha"
             asked = "--alpha" if repair.alpha is not None else "--method"
             return (Planned(name, f"asked for by {asked}"),)
-        return make_plan(self.before.measurements, self.before.diagnosis.causes, repair.rescale)
+        plan = make_plan(self.before.measurements, self.before.diagnosis.causes, repair.rescale)
+        if repair.finetune:
+            return plan
+        # Weights drawn anew are worth nothing before they are trained.
+        return tuple(p for p in plan if p.remedy != "restart") or plan
 
     def _repaired(self) -> Treatment:
         from gradscope.repair import Checkpoints, check_names, treat

@@ -90,6 +90,16 @@ def test_healthy_is_returned_bit_for_bit(tmp_path, capsys, extra):
     assert out.read_bytes() == model.read_bytes()
 
 
+def test_without_training_nothing_is_drawn_anew_and_what_is_best_as_it_is_wins(tmp_path, capsys):
+    """The untouched copy and a remedy: neither is trained to find out which is ahead."""
+    model = SAMPLES / "saturated_tanh.pt"
+    where = ("--out", str(tmp_path / "f.pt"), "--no-finetune")
+    _, report = run(capsys, str(model), *DIGITS, *where)
+    assert report["plan"]
+    assert "restart" not in [p["remedy"] for p in report["plan"]]
+    assert report["history"]["steps"] == []
+
+
 def saturated_state() -> dict[str, torch.Tensor]:
     module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
     return module.state_dict()

@@ -72,6 +72,7 @@ LINES: dict[str, list[str]] = {
     "a command that is none": ["\N{PILE OF POO}"],
     "an option that is none": ["--nonsense"],
     "a NUL": ["inspect", "a\0b"],
+    "no data": ["inspect", "m.pt", "--data", ""],
     "a NUL in data": ["inspect", "m.pt", "--data", "a\0b"],
     "a NUL in out": ["inspect", "m.pt", *DATA, "--out", "a\0b"],
     "twenty commands": ["inspect", "check"] * 10,

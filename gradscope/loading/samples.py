@@ -35,6 +35,8 @@ def load_sample(
         return given.sample_of(model, held, "the sample", settings, loss)
     if settings.data is None:
         return with_shared(model, synthesise(model, settings), {})
+    if not settings.data:
+        raise OptionError("is empty. Name a file, a folder or module:callable.", where="--data")
     return _open(model, settings.data, settings, loss)
 
 

@@ -327,6 +327,8 @@ class Treating:
         """Each trained for a while from the same batches; the best held-out score first."""
         if len(candidates) == 1:
             return candidates
+        if not self.fix.finetune:
+            return sorted(candidates, key=lambda c: c.right_after.rank, reverse=True)
         short = replace(self.recipe, steps=max(50, self.recipe.steps // 8), every=0, patience=0)
         self.progress.start("remedies", len(candidates) * short.steps)
         for i, candidate in enumerate(candidates):

@@ -75,7 +75,7 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
         yield from _wrapped("  after   ", f"{after.verdict.value}: {after.summary}", width)
     if t.plan:
         yield ""
-        tried = "Remedies tried, each for a while" if t.recipe else "Remedies tried"
+        tried = "Remedies tried, each for a while" if t.steps else "Remedies tried"
         yield "Plan" if t.chosen is None else tried
         for planned in t.plan:
             mark = "*" if planned.remedy == t.chosen else " "
