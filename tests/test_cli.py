@@ -170,6 +170,16 @@ def test_state_dict_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--arch" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", [["inspect"], ["fix", "--plan"], ["inspect", "--samples", "8"]])
+def test_a_refused_model_is_answered_with_the_command_that_would_admit_it(
+    command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = HOSTILE["os.system"](folder).name
+    words = [command[0], model, "--data", "data.npz", *command[1:]]
+    assert main(words) == 2
+    assert capsys.readouterr().err.endswith(f": gradscope {' '.join(words)} --trust-model\n")
+
+
 def test_narrow_encoding(folder: Path) -> None:
     done = run(*GOOD, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (done.returncode, done.stderr) == (0, "")

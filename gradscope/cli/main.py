@@ -7,6 +7,7 @@ rich's own imports take longer than all of these.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +18,7 @@ import typer
 from gradscope import __version__
 from gradscope.cli import status
 from gradscope.cli.commands import LazyGroup
-from gradscope.errors import DEBUG, GradscopeError, Interrupted
+from gradscope.errors import DEBUG, GradscopeError, Interrupted, UntrustedError
 from gradscope.ranks import ALONE, Ranks, place_of
 
 app = typer.Typer(
@@ -82,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
     try:
         result = _command()(args=arguments, prog_name="gradscope", standalone_mode=False, obj=ranks)
+    except UntrustedError as error:
+        return _refuse(_with_command(str(error), arguments), error.exit_status)
     except GradscopeError as error:
         return _refuse(str(error), error.exit_status)
     except typer.TyperException as error:
@@ -106,6 +109,13 @@ def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:
     if result == status.INTERRUPTED:  # typer says so in no other way
         return _interrupted(None)
     return int(result or status.CLEAN)
+
+
+def _with_command(text: str, arguments: Sequence[str] | None) -> str:
+    """The options that would admit a file, as the whole command to type."""
+    words = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    said = text.replace(", add --", f": gradscope {words} --")
+    return said if said == text else said.removesuffix(".")
 
 
 def _interrupted(error: BaseException | None) -> int:
