@@ -448,7 +448,7 @@ def main() -> int:
         lines += [f"## {title}", ""]
         try:
             lines += section(options.device, clock)
-        except Exception:
+        except Exception:  # whatever breaks in a section stands in the report; the others go on
             broken += 1
             lines += ["```", traceback.format_exc().strip(), "```"]
         lines += ["", f"({time.monotonic() - begun:.0f} s)", ""]

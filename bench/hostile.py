@@ -241,6 +241,9 @@ def asked(scanner: str, venv: Path, path: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"no answer in {SECONDS} s"
+    for stream in ("stdout", "stderr"):  # where the files lay is nobody's business
+        text = getattr(done, stream).replace(str(path), "FILE").replace(str(path.parent), "FOLDER")
+        setattr(done, stream, text)
     read = {"modelscan": _of_modelscan, "picklescan": _of_picklescan, "fickling": _of_fickling}
     return read[scanner](done)
 

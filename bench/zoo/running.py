@@ -99,7 +99,7 @@ def _measured(unit: Unit, steps: int, bare: bool) -> str:
             continue
         try:
             measure_one((record, now, steps), bare=bare)
-        except Exception:
+        except Exception:  # hours of others' work are not lost to one model; it is told and counted
             failed.append(f"\n{record['id']}: {traceback.format_exc(limit=-3)}")
     took = time.perf_counter() - started
     return f"{len(mine) - len(failed)} measured in {took:.0f} s{''.join(failed)}"

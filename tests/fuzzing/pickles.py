@@ -87,7 +87,7 @@ def legacy(data: bytes, rng: random.Random) -> bytes:
     for _ in range(4):  # magic number, protocol, system, the object, keys of the storages
         try:
             *_, (_, _, stop) = pickletools.genops(data[at:])
-        except Exception:
+        except Exception:  # of damaged bytes genops raises what its readers do; they stay whole
             break
         at += int(stop or 0) + 1
         begins.append(at)

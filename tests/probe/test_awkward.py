@@ -627,6 +627,7 @@ REFUSED = {
 }
 
 
+# One of the cases asks for a device that is not there: with a GPU it would be served.
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here 'cuda' exists")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_examined_is_said_in_one_line(name):
