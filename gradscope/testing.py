@@ -14,7 +14,8 @@ from gradscope.checking import ModelCheck, count_findings
 from gradscope.config import CheckSettings
 from gradscope.errors import OptionError
 from gradscope.findings import Severity
-from gradscope.report.text import decades, number, safe, share
+from gradscope.report.figures import figures as told
+from gradscope.report.text import safe
 from gradscope.rules import codes_of, selected
 from gradscope.settings_file import find_settings
 
@@ -111,14 +112,5 @@ def failure(report: Report, check: ModelCheck, fail_on: str) -> str:
 
 
 def figures(report: Report) -> str:
-    """``total -5.9 decades, skill 0.94, accuracy .97, saturated .02``, as far as measured."""
-    m, found = report.measurements, []
-    if m.ledger is not None and m.ledger.total is not None:
-        found.append(f"total {decades(m.ledger.total)} decades")
-    if m.skill is not None:
-        found.append(f"skill {number(m.skill.value)}")
-        if m.skill.accuracy is not None:
-            found.append(f"accuracy {share(m.skill.accuracy)}")
-    if m.hidden_saturation is not None:
-        found.append(f"saturated {share(m.hidden_saturation)}")
-    return ", ".join(found) or "nothing measured on labelled data"
+    """What was measured, in one line."""
+    return ", ".join(told(report.measurements)) or "nothing measured on labelled data"

@@ -11,8 +11,9 @@ from html import escape
 from gradscope.diagnosis import Inspection, Verdict
 from gradscope.findings import Finding
 from gradscope.measurements import Measurements
+from gradscope.report.figures import figures
 from gradscope.report.profile import Row, rows
-from gradscope.report.text import count, decades, number, safe, share
+from gradscope.report.text import count, decades, safe
 
 _COLOURS = {
     Verdict.HEALTHY: "#1a7f37",
@@ -42,7 +43,7 @@ def as_html(inspection: Inspection) -> str:
         f'<div style="margin:4px 0">{_text(diagnosis.summary)}</div>',
         *_paragraph(diagnosis.settle and f"What would settle it: {diagnosis.settle}"),
         *_paragraph(diagnosis.advice),
-        f'<div style="{_DIM}">{_text(" · ".join(_numbers(m)))}</div>',
+        f'<div style="{_DIM}">{_text(" · ".join(figures(m)))}</div>',
         *_ledger(m),
         *_findings(inspection.findings),
         *_skipped(m),
@@ -67,19 +68,6 @@ def _what(m: Measurements) -> str:
         labels = "labels" if m.sample.labels else "no labels"
         parts.append(f"{count(m.sample.samples, 'sample')}, {labels}")
     return ", ".join(parts)
-
-
-def _numbers(m: Measurements) -> list[str]:
-    found = []
-    if m.ledger is not None and m.ledger.total is not None:
-        found.append(f"total {decades(m.ledger.total)} decades")
-    if m.skill is not None:
-        found.append(f"skill {number(m.skill.value)}")
-        if m.skill.accuracy is not None:
-            found.append(f"accuracy {share(m.skill.accuracy)}")
-    if m.hidden_saturation is not None:
-        found.append(f"saturated {share(m.hidden_saturation)}")
-    return found
 
 
 def _ledger(m: Measurements) -> list[str]:
