@@ -171,6 +171,7 @@ class Fixing:
             held_out="a quarter of the sample, not trained on" if treated.split else "--val",
             samples=treated.samples,
             recipe=treated.recipe,
+            race=treated.race,
             stages=treated.stages,
             steps=tuple(step for step, _ in moments),
             scores=tuple(_finite(treated.scale(s.mean)) for _, s in moments),

@@ -66,6 +66,25 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Contestant:
+    """One of those that a race was run between.
+
+    Attributes:
+        remedy: its name.
+        right_after: held-out score of the model that the remedy makes, before any training.
+        best: best held-out score in the race; None: it was not run.
+        steps: of the optimiser in the race.
+        reason: why it was not run, or ended early.
+    """
+
+    remedy: str
+    right_after: float | None
+    best: float | None = None
+    steps: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Treatment:
     """The result of one ``gradscope fix``.
 
@@ -76,6 +95,7 @@ class Treatment:
         chosen: the remedy whose fine-tuned model is the result; None: none.
         metric, chance, held_out, samples: what the scores are.
         recipe: how it was fine-tuned.
+        race: what was tried for a while, the best first; none where there was one remedy only.
         stages: before, after the remedy, after fine-tuning.
         steps, scores, losses: on held-out data while fine-tuning.
         trained_on: mean training loss since the score before; None at the first.
@@ -100,6 +120,7 @@ class Treatment:
     held_out: str | None = None
     samples: int = 0
     recipe: str | None = None
+    race: tuple[Contestant, ...] = ()
     stages: tuple[Stage, ...] = ()
     steps: tuple[int, ...] = ()
     scores: tuple[float | None, ...] = ()

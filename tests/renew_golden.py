@@ -9,6 +9,7 @@ from gradscope.report import Canvas, check_format, compare_format, render
 from gradscope.report.check_json import baseline_schema, check_schema
 from gradscope.report.compare_json import compare_schema
 from gradscope.report.schema import report_schema
+from gradscope.report.treatment_json import fix_schema
 from gradscope.rules import all_rules
 from tests.comparing.examples import COMPARISONS
 from tests.report.check_examples import CHECKS
@@ -23,6 +24,7 @@ SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
 CHECK_SCHEMA = SCHEMA.with_name("check.schema.json")
 BASELINE_SCHEMA = SCHEMA.with_name("baseline.schema.json")
 COMPARE_SCHEMA = SCHEMA.with_name("compare.schema.json")
+FIX_SCHEMA = SCHEMA.with_name("fix.schema.json")
 
 
 def golden_files() -> dict[Path, str]:
@@ -39,6 +41,7 @@ def golden_files() -> dict[Path, str]:
     files[GOLDEN / "vanishing-colour.txt"] = render(
         "terminal", inspection(EXAMPLES["vanishing"]()), width=80, colour=True
     )
+    files[FIX_SCHEMA] = json.dumps(fix_schema(), indent=2) + "\n"
     return files | check_files() | compare_files()
 
 

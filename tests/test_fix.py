@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import onnxruntime
 import pytest
@@ -19,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gradscope.cli.main import main
+from tests.renew_golden import FIX_SCHEMA
 
+FIX = jsonschema.Draft202012Validator(json.loads(FIX_SCHEMA.read_text()))
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 sys.path.insert(0, str(SAMPLES))
 import build  # noqa: E402
@@ -45,7 +48,9 @@ def accuracy(module: nn.Module) -> float:
 
 def run(capsys, *arguments: str) -> tuple[int, dict]:
     status = main(["fix", *arguments, "--format", "json"])
-    return status, json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
+    FIX.validate(report)
+    return status, report
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""Repairs a model in memory: remedies raced against one another, the best one fine-tuned."""
+"""Repairs a model in memory: remedies applied, raced, and the best one fine-tuned."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -27,11 +26,12 @@ from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED, PREPARED
+from gradscope.repair.race import Candidate, Ring, finite
 from gradscope.repair.recipe import Penalty, Recipe
-from gradscope.repair.standardise import Standardisation, standardisation
+from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
-from gradscope.treatment import PLAIN, Planned, Stage, is_clear
+from gradscope.treatment import PLAIN, Contestant, Planned, Stage, is_clear
 
 Tensors = dict[str, torch.Tensor]
 
@@ -48,6 +48,7 @@ class Treated:
         chosen: the remedy.
         stages, trained, scale, gain, error, samples: for the report.
         tanh: whether the tensors belong to the model with tanh for its logistic activations.
+        race: all that was tried, the best first.
     """
 
     tensors: Tensors
@@ -61,20 +62,7 @@ class Treated:
     recipe: str
     split: bool
     tanh: bool = False
-
-
-@dataclass
-class _Candidate:
-    planned: Planned
-    result: Result
-    right_after: Scored
-    standard: Standardisation | None = None
-    race: Scored = field(init=False)
-
-    def starts_as(self, other: _Candidate) -> bool:
-        """Whether both would be trained from the same numbers."""
-        mine, theirs = self.result.changed, other.result.changed
-        return mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
+    race: tuple[Contestant, ...] = ()
 
 
 def treat(
@@ -173,6 +161,8 @@ class Treating:
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
             settings.data.seed, dict(model.module.named_buffers()), model.exchange,
         )  # fmt: skip
+        self.ring = Ring(self.trainee, self.data, tensors, self.seed)
+        self.refused: list[Contestant] = []
 
     def run(self, plan: tuple[Planned, ...]) -> Treated:
         """Standardise if that is planned, race, fine-tune, fold."""
@@ -191,32 +181,40 @@ class Treating:
             standardised = start | self._standardised(plan)
         candidates = self._candidates(plan, standardised)
         if any(p.remedy == "restart" for p in plan) and not self.tanh:
-            candidates.append(_Candidate(PLAIN, Result({}, ("trained on as it is",)), first))
+            candidates.append(Candidate(PLAIN, Result({}, ("trained on as it is",)), first))
+        ranked = self._raced(candidates)
+        shown = (*(c.shown(self.scale) for c in ranked), *self.refused)
         treated = None
-        for chosen in self._race(candidates)[:TRIED]:
+        for chosen in ranked[:TRIED]:
             found = self._fine_tuned(chosen, first, raw, again=treated is not None)
             if treated is None or is_clear(found.gain, found.error):
                 treated = found
             if not self.fix.finetune or is_clear(treated.gain, treated.error):
                 break
         assert treated is not None
-        return treated
+        return replace(treated, race=shown if len(shown) > 1 else ())
+
+    def _raced(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The best first: by a race, or by what each is right after its remedy."""
+        if not self.fix.finetune:
+            return sorted(candidates, key=lambda c: c.right_after.rank, reverse=True)
+        return self.ring.race(candidates, self.recipe, self._keeper, self.progress)
 
     def _fine_tuned(
-        self, chosen: _Candidate, first: Scored, raw: torch.Tensor, again: bool
+        self, chosen: Candidate, first: Scored, raw: torch.Tensor, again: bool
     ) -> Treated:
         """One contestant trained to the end, and what it is then by itself."""
         name = chosen.planned.remedy
         stages = [self._stage("before", first, None, ())]
         with put_back(self.module, self.seed):
-            with self._under(chosen):
-                self._enter(dict(chosen.result.changed))
+            with self.ring.under(chosen):
+                self.ring.enter(dict(chosen.result.changed))
                 drift = self.drift(raw)
                 stages.append(self._stage(name, chosen.right_after, drift, chosen.result.said))
                 trained, state = self._fine_tune(f"fine-tuning-{name}" if again else "fine-tuning")
             if chosen.standard is not None:
                 state |= chosen.standard.folded(state)
-            self._enter(state)
+            self.ring.enter(state)
             final = self.trainee.score(self.data.held_out())
             stages.append(self._stage("fine-tuned", final, self.drift(raw), ()))
         gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
@@ -224,20 +222,6 @@ class Treating:
             state, name, tuple(stages), trained, self.scale, gain, error,
             len(final.points), str(self.recipe), self.data.split, self.tanh,
         )  # fmt: skip
-
-    @contextmanager
-    def _under(self, candidate: _Candidate) -> Iterator[None]:
-        """The input, and the gradients, as this contestant has them."""
-        standard = candidate.standard
-        if standard is None:
-            yield
-            return
-        self.trainee.prepare = standard
-        try:
-            with standard.shut(self.case.tensors):
-                yield
-        finally:
-            self.trainee.prepare = as_it_is
 
     @contextmanager
     def _as_tanh(self, plan: tuple[Planned, ...]) -> Iterator[Tensors]:
@@ -281,8 +265,8 @@ class Treating:
         # With nothing to keep, the weights as they are suit the standardised input.
         return found.unfolded(self.case.tensors) if keeps else found.opened(self.case.tensors)
 
-    def _candidates(self, plan: tuple[Planned, ...], start: Tensors) -> list[_Candidate]:
-        found: list[_Candidate] = []
+    def _candidates(self, plan: tuple[Planned, ...], start: Tensors) -> list[Candidate]:
+        found: list[Candidate] = []
         refused: RemedyError | None = None
         self.trainee.prepare = self.standard or as_it_is
         self.progress.start("applying remedies", None)
@@ -291,16 +275,21 @@ class Treating:
                 candidate = self._candidate(planned, start)
             except RemedyError as error:
                 refused = refused or error
+                self.refused.append(Contestant(planned.remedy, None, reason=error.what))
                 continue
-            if not any(candidate.starts_as(other) for other in found):
+            twin = next((o for o in found if candidate.starts_as(o)), None)
+            if twin is None:
                 found.append(candidate)
+                continue
+            reason = f"the same numbers as {twin.planned.remedy}"
+            self.refused.append(Contestant(planned.remedy, None, reason=reason))
         self.trainee.prepare = as_it_is
         self.progress.finish()
         if not found and refused is not None:
             raise refused
         return found
 
-    def _candidate(self, planned: Planned, start: Tensors) -> _Candidate:
+    def _candidate(self, planned: Planned, start: Tensors) -> Candidate:
         result = self._result(planned.remedy, start)
         values = start | dict(result.changed)
         with self.case.with_tensors(values):
@@ -309,7 +298,7 @@ class Treating:
         with self.case.with_tensors(values):
             scored = self.trainee.score(self.data.held_out())
         said = (*self.said_first, *result.said)
-        return _Candidate(planned, Result(values, said), scored, self.standard)
+        return Candidate(planned, Result(values, said), scored, self.standard)
 
     def _result(self, name: str, start: Tensors) -> Result:
         """What a remedy changes in the model that it is given."""
@@ -322,23 +311,6 @@ class Treating:
             raise RemedyError(what, where=f"--method {name}")
         with self.case.with_tensors(start):
             return perform(remedy(name, self.fix.alpha or 2.0), self.case)
-
-    def _race(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        """Each trained for a while from the same batches; the best held-out score first."""
-        if len(candidates) == 1:
-            return candidates
-        if not self.fix.finetune:
-            return sorted(candidates, key=lambda c: c.right_after.rank, reverse=True)
-        short = replace(self.recipe, steps=max(50, self.recipe.steps // 8), every=0, patience=0)
-        self.progress.start("remedies", len(candidates) * short.steps)
-        for i, candidate in enumerate(candidates):
-            with put_back(self.module, self.seed), self._under(candidate):
-                self._enter(dict(candidate.result.changed))
-                keeper = self._keeper(f"race-{i}-{candidate.planned.remedy.replace(' ', '-')}")
-                trained = train(self.trainee, self.data, short, self.progress, keeper)
-                candidate.race = max((s for _, s in trained.moments), key=lambda s: s.rank)
-        self.progress.finish()
-        return sorted(candidates, key=lambda c: c.race.rank, reverse=True)
 
     def _fine_tune(self, name: str) -> tuple[Trained | None, Tensors]:
         """The state with the best held-out score on the way."""
@@ -358,12 +330,6 @@ class Treating:
         tensors = (*self.module.named_parameters(), *self.module.named_buffers())
         return {n: t.detach().clone() for n, t in tensors}
 
-    def _enter(self, values: Tensors) -> None:
-        own = dict((*self.module.named_parameters(), *self.module.named_buffers()))
-        with torch.no_grad():
-            for name, value in values.items():
-                own[name].copy_(value)
-
     def outputs(self) -> torch.Tensor:
         """Of all held-out samples, as one vector."""
         self.trainee.set_training(False)
@@ -375,17 +341,13 @@ class Treating:
         """Root mean square of the change of the outputs since ``raw`` over their own."""
         now = self.outputs()
         size = float(raw.square().mean().sqrt())
-        return _finite(float((now - raw).square().mean().sqrt()) / max(size, 1e-30))
+        return finite(float((now - raw).square().mean().sqrt()) / max(size, 1e-30))
 
     def _stage(
         self, name: str, scored: Scored, drift: float | None, said: tuple[str, ...]
     ) -> Stage:
         score, loss = self.scale(scored.mean), float(scored.losses.mean())
-        return Stage(name, _finite(score), _finite(loss), drift, said)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        return Stage(name, finite(score), finite(loss), drift, said)
 
 
 def _guessing(scored: Scored, scale: Scale) -> Scored:

@@ -52,9 +52,13 @@ def render_treatment(
     name: str, treatment: Treatment, width: int = 80, folder: str | None = None
 ) -> str:
     """What ``gradscope fix`` did, in one of :data:`FORMATS`; ``folder`` holds its run."""
-    from gradscope.report.treatment import as_json, as_text
+    if name == "json":
+        from gradscope.report.treatment_json import as_json
 
-    return as_json(treatment, folder) if name == "json" else as_text(treatment, width, folder)
+        return as_json(treatment, folder)
+    from gradscope.report.treatment import as_text
+
+    return as_text(treatment, width, folder)
 
 
 def write_events(inspection: Inspection, folder: str) -> None:

@@ -88,5 +88,16 @@ def _ended(t: Treatment) -> str:
     written = "" if t.written is not None else " Nothing was written."
     return (
         f"Remedy: {t.chosen}. Held-out {t.metric} ({t.held_out}): {before} before, "
-        f"{after} after.{written}\nTrained with {t.recipe}.\n\n"
+        f"{after} after.{written}\nTrained with {t.recipe}.\n\n{_race(t)}"
     )
+
+
+def _race(t: Treatment) -> str:
+    if not t.race:
+        return ""
+    steps = max(c.steps for c in t.race)
+    lines = [f"| tried | right after | best of {steps:,} steps | |", "|---|---|---|---|"]
+    for c in t.race:
+        scores = ("-" if s is None else f"{s:.3f}" for s in (c.right_after, c.best))
+        lines.append(f"| {c.remedy} | {' | '.join(scores)} | {c.reason or ''} |")
+    return f"Held-out {t.metric} of all that was tried:\n\n" + "\n".join(lines) + "\n\n"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gradscope import __version__
 from gradscope.commandline import command_for
-from gradscope.report.json_ import plain
 from gradscope.report.text import safe
 from gradscope.treatment import Outcome, Stage, Treatment
 
-SCHEMA = "gradscope.fix/1"
 _MOST_SAID = 6
 
 
@@ -23,39 +19,6 @@ def as_text(t: Treatment, width: int, folder: str | None = None) -> str:
     """For people; no colour is needed to read it."""
     lines = _lines(t, max(60, min(width, 140)), folder)
     return "\n".join(safe(line).rstrip() for line in lines) + "\n"
-
-
-def as_json(t: Treatment, folder: str | None = None) -> str:
-    """For programs."""
-    content = {
-        "schema": SCHEMA,
-        "tool": {"name": "gradscope", "version": __version__},
-        "model": plain(t.before.measurements.model),
-        "outcome": t.outcome.value,
-        "summary": t.summary,
-        "verdict": {
-            "before": t.before.diagnosis.verdict.value,
-            "after": t.after.diagnosis.verdict.value if t.after is not None else None,
-        },
-        "causes": [c.value for c in t.before.diagnosis.causes],
-        "plan": plain(t.plan),
-        "chosen": t.chosen,
-        "metric": t.metric,
-        "chance": plain(t.chance),
-        "held_out": t.held_out,
-        "samples": t.samples,
-        "recipe": t.recipe,
-        "warnings": list(t.warnings),
-        "stages": plain(t.stages),
-        "history": {"steps": list(t.steps), "scores": plain(t.scores), "losses": plain(t.losses)},
-        "stopped": t.stopped,
-        "resumed": t.resumed,
-        "gain": plain(t.gain),
-        "error": plain(t.error),
-        "written": t.written,
-        "run": folder,
-    }
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
@@ -80,6 +43,9 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
         for planned in t.plan:
             mark = "*" if planned.remedy == t.chosen else " "
             yield from _wrapped(f" {mark} {planned.remedy:<12} ", planned.why, width)
+    if t.race:
+        yield ""
+        yield from _race(t, width)
     for warning in t.warnings:
         yield ""
         yield from _wrapped("Warning  ", warning, width)
@@ -105,8 +71,23 @@ def _table(t: Treatment, width: int) -> Iterator[str]:
             yield f"                and {len(stage.said) - _MOST_SAID} more (--format json)"
 
 
+def _race(t: Treatment, width: int) -> Iterator[str]:
+    """Who was tried for how long, and how well each did; the best first."""
+    steps = max(c.steps for c in t.race)
+    yield f"{'Race':<17}{'right after':>12}{f'best of {steps:,} steps' if steps else '':>20}"
+    for c in t.race:
+        mark = "*" if c.remedy == t.chosen else " "
+        best = f"{_score(c.best):>20}" if steps else " " * 20
+        lead = f" {mark} {c.remedy:<14}{_score(c.right_after):>12}{best}"
+        yield from _wrapped(f"{lead}  ", c.reason, width) if c.reason else [lead]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _row(stage: Stage) -> str:
-    score = "-" if stage.score is None else f"{stage.score:.3f}"
+    score = _score(stage.score)
     loss = "-" if stage.loss is None else f"{stage.loss:.3g}"
     drift = "-" if stage.drift is None or math.isnan(stage.drift) else f"{stage.drift:.2g}"
     return f"{stage.name:<14}{score:>9}{loss:>10}{drift:>10}"

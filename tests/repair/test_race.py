@@ -42,3 +42,21 @@ def test_the_model_as_it_came_is_in_the_race(tmp_path):
 def test_a_rescaling_alone_is_not_raced(tmp_path):
     found = treated(trained(mlp(nn.Tanh), 300), tmp_path / "model.pt", ("kappa",), 1)
     assert found.chosen == "kappa"
+    assert found.race == ()
+
+
+def test_all_that_was_tried_is_told_with_its_scores(tmp_path):
+    """Right after the remedy, before any training, and the best of the race; who did not run, why:
+    a remedy that does not fit, and one that would begin with the same numbers."""
+    plan = ("kappa", "identity", "std-restore", "restart")
+    found = treated(trained(mlp(nn.Tanh), 300), tmp_path / "model.pt", plan, 2)
+    ran = {c.remedy: c for c in found.race if c.reason is None}
+    assert ran.keys() >= {"restart", "plain training"}
+    best = [c.best for c in found.race if c.best is not None]
+    assert best == sorted(best, reverse=True)
+    assert all(c.steps >= 50 and c.best >= c.right_after for c in ran.values())
+    assert ran["plain training"].right_after == found.stages[0].score
+    assert ran[found.chosen].right_after == found.stages[1].score
+    assert ran["restart"].right_after < 0.4
+    out = {c.remedy: c.reason for c in found.race if c.reason is not None}
+    assert "no recurrent layer was found" in out["identity"]

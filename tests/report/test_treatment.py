@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
+import jsonschema
+import pytest
+
 from gradscope.diagnosis import diagnose
 from gradscope.report.treatment import as_text
-from gradscope.treatment import Outcome, Planned, Stage, Treatment
+from gradscope.report.treatment_json import as_json
+from gradscope.treatment import Contestant, Outcome, Planned, Stage, Treatment
+from tests.renew_golden import FIX_SCHEMA
 from tests.report.examples import EXAMPLES, inspection
 
 BEFORE = inspection(EXAMPLES["saturated"]())
 PLAN = (Planned("kappa", "large weights"),)
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(FIX_SCHEMA.read_text()))
+RACE = (
+    Contestant("restart", 0.1, 0.9, 50),
+    Contestant("kappa", 0.25, 0.8, 50, "the loss is nan at step 7"),
+    Contestant("plain training", None, None, 50),
+    Contestant("polar", None, reason="cannot be applied: no layer of its own was found"),
+)
+RACED = Treatment(
+    Outcome.IMPROVED, "Improved.", PLAN, BEFORE, race=RACE, chosen="restart", metric="accuracy"
+)
+
+
+def test_a_race_is_one_table():
+    shown = as_text(RACED, 100).split("\n\n")
+    assert shown[-2].splitlines() == [
+        "Race              right after    best of 50 steps",
+        " * restart              0.100               0.900",
+        "   kappa                0.250               0.800  the loss is nan at step 7",
+        "   plain training           -                   -",
+        "   polar                    -                   -  "
+        "cannot be applied: no layer of its own was found",
+    ]
+
+
+def test_without_training_there_is_no_best_of_a_race():
+    race = tuple(replace(c, best=None, steps=0) for c in RACE[:2])
+    text = as_text(replace(RACED, race=race), 100)
+    assert "Race              right after\n * restart              0.100\n" in text
+
+
+@pytest.mark.parametrize("t", [RACED, Treatment(Outcome.PLANNED, "p", PLAN, BEFORE)])
+def test_what_programs_are_told_is_as_the_schema_says(t: Treatment):
+    VALIDATOR.validate(json.loads(as_json(t)))
+
+
+def test_the_schema_refuses_what_is_wrong():
+    told = json.loads(as_json(RACED))
+    del told["race"][0]["right_after"]
+    assert not VALIDATOR.is_valid(told)
 
 
 def test_a_model_that_was_not_trained_has_no_row_for_it():
