@@ -11,7 +11,7 @@ the tool's own loading and probe on every file and keeps the measurements beside
 judges them by the rules as they are now, in seconds; of an untouched part it measures first, and
 judges once. ``run`` builds and measures together, stops after ``--minutes`` with what is finished,
 and with ``--pack`` puts it into archives. All do only what is missing, but ``measure`` starts over
-when the probe has changed. PART is dev, held or fresh.
+when the probe has changed. PART is dev, held, fresh or fourth.
 ``document`` renews ``docs/evidence.md``.
 """
 
@@ -35,7 +35,8 @@ from bench.zoo.parts import PARTS, SEEDS
 
 DEFAULT_DIR = Path(tempfile.gettempdir()) / "zoo"
 UNTOUCHED = {
-    part: Path(__file__).parent / "results" / f"calibration-{part}.md" for part in ("held", "fresh")
+    part: Path(__file__).parent / "results" / f"calibration-{part}.md"
+    for part in ("held", "fresh", "fourth")
 }
 """Parts that are evaluated once, and where their result is."""
 
@@ -44,6 +45,7 @@ TITLES = {
     "dev": "development families",
     "held": "families of the second part",
     "fresh": "families of the third part, untouched",
+    "fourth": "families of the fourth part, untouched",
 }
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from bench.zoo import data as datasets
-from bench.zoo import fresh_plants, nets, plants, starts
+from bench.zoo import fourth_plants, fresh_plants, nets, plants, starts
 from bench.zoo.data import Dataset
 from bench.zoo.families import RECURRENT, Family
 from bench.zoo.training import Score, chance, score, train
@@ -30,8 +30,14 @@ SHOWN = 512
 """Samples at most in the file that a diagnosis is given, and in the held-out one."""
 IMAGES = ("cnn", "cnn1d", "rescnn", "unet1d")
 """Kinds whose features are channels."""
-OWN_RUN = ("noisy", "imbalanced")
+NOISY = {"noisy": 0.3, "noisy20": 0.2, "noisy40": 0.4}
+"""Conditions, and the share of labels that is wrong."""
+SKEWED = {"imbalanced": 99, "skewed": 19}
+"""Conditions, and how many others there are to one sample of the first class."""
+OWN_RUN = (*NOISY, *SKEWED)
 """Conditions whose twin is their own run: what the labels teach is all there is."""
+AFTER_TRAINING = plants.AFTER_TRAINING | fresh_plants.AFTER_TRAINING | fourth_plants.AFTER_TRAINING
+"""Planted in the trained reference; the others in a new network."""
 
 
 @dataclass(frozen=True)
@@ -107,18 +113,21 @@ class Builder:
             return Saved(net, self.data, "plain", self.twin, self.twin, self.data)
         if condition in OWN_RUN:
             return self._own_run(condition)
-        if condition in ("decayed", "hot"):
+        if condition in ("decayed", "hot", "smoothed"):
             return self._variant(condition)
-        if condition in ("pruned", "rounded"):
+        if condition == "overtrained":
+            return self._overtrained()
+        if condition in ("pruned", "rounded", *fourth_plants.CHANGED):
             return self._changed(condition)
         return self._planted(condition)
 
     def _own_run(self, condition: str) -> Saved:
         unit, family = self.unit, self.unit.family
-        if condition == "noisy":
-            taught, judged, net = datasets.noisy(self.data, unit.seed), self.data, self.start
+        if condition in NOISY:
+            taught = datasets.noisy(self.data, unit.seed, NOISY[condition])
+            judged, net = self.data, self.start
         else:
-            taught = datasets.imbalanced(self.data, unit.seed)
+            taught = datasets.imbalanced(self.data, unit.seed, SKEWED[condition])
             judged = datasets.first_class(self.data)
             torch.manual_seed(unit.draw("reference"))
             net = nets.build(**{**self.config, "outputs": 2})
@@ -131,9 +140,14 @@ class Builder:
     def _variant(self, condition: str) -> Saved:
         family = self.unit.family
         net = copy.deepcopy(self.start)
-        decay, factor = (1e-3, 1.0) if condition == "decayed" else (0.0, 3.0)
+        how = {"decayed": {"decay": 1e-3}, "hot": {"factor": 3.0}, "smoothed": {"smoothing": 0.2}}
         seed = self.unit.draw(condition)
-        train(net, self.data, family, family.steps, seed, factor=factor, decay=decay)
+        train(net, self.data, family, family.steps, seed, **how[condition])
+        return Saved(net, self.data, "plain", None, self.twin, self.data)
+
+    def _overtrained(self) -> Saved:
+        net, family = copy.deepcopy(self.reference["converged"]), self.unit.family
+        train(net, self.data, family, 3 * family.steps, self.unit.draw("overtrained"))
         return Saved(net, self.data, "plain", None, self.twin, self.data)
 
     def _changed(self, condition: str) -> Saved:
@@ -145,20 +159,22 @@ class Builder:
         unit, family = self.unit, self.unit.family
         shown = datasets.rescaled(self.data, condition)
         name = condition if condition.startswith("inputs") else "plain"
-        if condition in plants.AFTER_TRAINING | fresh_plants.AFTER_TRAINING:
+        if condition in AFTER_TRAINING:
             net = copy.deepcopy(self.reference["converged"])
         else:
             net = self.fresh(condition, default=True if condition in plants.DEFAULT_START else None)
         torch.manual_seed(unit.draw(f"plant {condition}"))
         plants.plant(condition, net, family, torch.from_numpy(shown.x))
         steps, factor = (family.steps // 4 if unit.seed % 2 else 0), 1.0
-        if condition in plants.WHOLE_BUDGET:
+        if condition in plants.WHOLE_BUDGET | fourth_plants.WHOLE_BUDGET:
             steps = family.steps
+        if condition in fourth_plants.HALF_BUDGET:
+            steps = family.steps // 2
         if condition == "diverged":
             steps, factor = family.steps // 2, 300.0
         if condition == "overshot":
             steps, factor = family.steps // 2, 100.0
-        if condition in ("nan", "scaled-works", *fresh_plants.AS_SAVED):
+        if condition in ("nan", "scaled-works", *fresh_plants.AS_SAVED, *fourth_plants.AS_SAVED):
             steps = 0
         train(net, shown, family, steps, unit.draw(f"pre {condition}"), factor=factor)
         net.eval()
@@ -239,7 +255,7 @@ def _build_one(builder: Builder, condition: str) -> dict[str, Any]:
 
 def _whole(family: Family) -> bool:
     """Whether the file holds the module and not only its weights."""
-    chain = family.kind in ("mlp", "cnn", "cnn1d")
+    chain = family.kind in ("mlp", "cnn", "cnn1d", "dropmlp")
     return family.whole and chain and family.activation != "arctan"
 
 

@@ -23,6 +23,7 @@ LARGE, SMALL, INPUTS = ("large-parameters",), ("small-weights",), ("large-inputs
 DEAD, COLLAPSE, EXPLODING = ("dead-units",), ("forward-collapse",), ("exploding",)
 TIME = ("vanishing-through-time",)
 DEPTH = ("depth-gain", "depth-derivative")
+WEAK = (*COLLAPSE, *DEPTH, "flat-slope", *TIME)
 
 HEALTHY = {
     "fresh": Condition("the healthy reference before its first step"),
@@ -36,6 +37,15 @@ HEALTHY = {
     "pruned": Condition("the smallest 60 % of each weight matrix set to zero after training"),
     "rounded": Condition("parameters rounded to bfloat16 after training"),
     "scaled-works": Condition("all weights under a normalisation x10 after training"),
+    "noisy20": Condition("20 % of the labels wrong, also those held out"),
+    "noisy40": Condition("40 % of them"),
+    "skewed": Condition("19 of 20 samples of one class"),
+    "overtrained": Condition("after four times its steps"),
+    "smoothed": Condition("trained with labels smoothed by .2"),
+    "units-cut": Condition("a quarter of the units of each hidden layer at zero after training"),
+    "quantised": Condition("weight matrices rounded to six bits after training"),
+    "confident": Condition("the last layer x5 after training: logits that are too sure"),
+    "new-head": Condition("trained, then the last layer drawn anew"),
 }
 
 FAULTS = {
@@ -87,11 +97,35 @@ FAULTS = {
     "qk30": Condition("queries and keys of the start x30", LARGE),
     "inf": Condition("one bias is infinite", ("nonfinite",)),
     "overshot": Condition("trained at 100 times the learning rate"),
+    "u3": Condition("all parameters drawn from U[-3, 3]", LARGE, EXPLODING),
+    "u3-half": Condition("the same after half of its steps", LARGE, EXPLODING),
+    "u3-whole": Condition("the same after all of its steps", LARGE, EXPLODING),
+    "u10-whole": Condition("U[-10, 10], after all of its steps", LARGE, EXPLODING),
+    "n1-whole": Condition("N(0, 1), after all of its steps", LARGE, EXPLODING),
+    "n0.05": Condition("all parameters drawn from N(0, .05)", SMALL, WEAK),
+    "n0.01": Condition("all parameters drawn from N(0, .01)", SMALL, WEAK),
+    "n0.01-half": Condition("the same after half of its steps", SMALL, WEAK),
+    "default-half": Condition("torch's default start of a deep network, after half of its steps",
+                              DEPTH, (*SMALL, *COLLAPSE)),
+    "x20": Condition("all parameters x20 after training", LARGE, EXPLODING),
+    "zeros": Condition("all parameters 0", SMALL, (*COLLAPSE, *DEAD)),
+    "gain4": Condition("weights of gain 4 a layer", EXPLODING, LARGE),
+    "block-x50": Condition("one hidden layer x50 after training", LARGE, EXPLODING),
+    "block-tiny": Condition("weights of one hidden layer x1e-4 after training", COLLAPSE, SMALL),
+    "bias-u10": Condition("hidden biases drawn from U[-10, 10]", LARGE, COLLAPSE),
+    "input-shut": Condition("input gates shut by a bias of -8"),
+    "update-shut": Condition("update gates at a bias of 8: the state is kept, nothing comes in"),
+    "qk-x20": Condition("queries and keys of the start x20", LARGE),
+    "nan-bias": Condition("one bias is NaN", ("nonfinite",)),
+    "inputs-x50": Condition("inputs x50", INPUTS, EXPLODING),
+    "inputs-plus50": Condition("inputs +50", INPUTS, EXPLODING),
+    "inputs-pixels": Condition("inputs x64 + 128", INPUTS, EXPLODING),
 }  # fmt: skip
 
 CONDITIONS = {**HEALTHY, **FAULTS}
 
-LOGISTIC = {"default": Condition("", ("flat-slope",), (*DEPTH, *SMALL, *COLLAPSE))}
+_FLAT = Condition("", ("flat-slope",), (*DEPTH, *SMALL, *COLLAPSE))
+LOGISTIC = {"default": _FLAT, "default-half": _FLAT}
 """Where a logistic network has another cause: of a default start -.60 decades a layer are its
 slope's and -.24 its weights'."""
 

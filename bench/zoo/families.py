@@ -22,7 +22,7 @@ class Family:
 
     Attributes:
         kind: mlp, cnn, cnn1d, rnn, lstm, gru, resmlp, rescnn, transformer; ae, unet1d, gruseq,
-            mixer, postln (``fresh_nets.py``).
+            mixer, postln (``fresh_nets.py``); dropmlp, bare (``fourth_nets.py``).
         activation: of the hidden layers (of the feed-forward part in a transformer).
         data: a data set of ``data.py``.
         depth: hidden layers, blocks or recurrent layers.

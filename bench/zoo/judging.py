@@ -22,6 +22,7 @@ KINDS = {
     "mlp": "MLP", "cnn": "CNN", "cnn1d": "CNN", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU",
     "resmlp": "residual", "rescnn": "residual", "transformer": "transformer", "ae": "MLP",
     "unet1d": "CNN", "gruseq": "GRU", "mixer": "residual", "postln": "transformer",
+    "dropmlp": "MLP", "bare": "transformer",
 }  # fmt: skip
 
 

@@ -184,6 +184,8 @@ def build(
         return Transformer(activation, inputs, width, outputs, depth, size, vocabulary)
     if kind in ("rnn", "lstm", "gru"):
         return Recurrent(kind, activation, inputs, width, outputs, depth)
-    from bench.zoo import fresh_nets  # which builds on this
+    from bench.zoo import fourth_nets, fresh_nets  # which build on this
 
+    if kind in ("dropmlp", "bare"):
+        return fourth_nets.build(kind, activation, inputs, width, outputs, depth, size)
     return fresh_nets.build(kind, activation, inputs, width, outputs, depth, size)

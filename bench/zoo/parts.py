@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from bench.zoo import families, fresh
+from bench.zoo import families, fourth, fresh
 from bench.zoo.families import Family
 
 PARTS: dict[str, tuple[Family, ...]] = {
     "dev": families.DEVELOPMENT,
     "held": families.HELD,
     "fresh": fresh.FRESH,
+    "fourth": fourth.FOURTH,
 }
-SEEDS = {"dev": families.SEEDS, "held": families.SEEDS, "fresh": fresh.SEEDS}
+SEEDS = {
+    "dev": families.SEEDS,
+    "held": families.SEEDS,
+    "fresh": fresh.SEEDS,
+    "fourth": fourth.SEEDS,
+}
 
 
 def count(part: str) -> int:

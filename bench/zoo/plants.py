@@ -14,7 +14,7 @@ from bench.zoo.starts import hidden, weighted
 
 AFTER_TRAINING = {"x10", "x30", "one-layer", "dead-layer", "qk10", "nan", "scaled-works"}
 """Planted in the trained reference; the others in a new network."""
-DEFAULT_START = {"default", "plateaued", "sane-flat", "plateaued-flat"}
+DEFAULT_START = {"default", "default-half", "plateaued", "sane-flat", "plateaued-flat"}
 WHOLE_BUDGET = {"plateaued", "plateaued-flat", "inputs-raw"}
 """Saved after the whole budget of steps; the others at once (seed 0) or after a quarter."""
 
@@ -27,10 +27,11 @@ def plant(condition: str, net: nn.Module, family: Family, x: torch.Tensor) -> No
     Args:
         x: training inputs, for conditions that are set by the sizes of activations.
     """
-    from bench.zoo import fresh_plants  # which builds on this
+    from bench.zoo import fourth_plants, fresh_plants  # which build on this
 
+    every = {**_PLANTS, **fresh_plants.PLANTS, **fourth_plants.PLANTS}
     with torch.no_grad():
-        {**_PLANTS, **fresh_plants.PLANTS}.get(condition, _nothing)(net, family, x)
+        every.get(condition, _nothing)(net, family, x)
 
 
 def _nothing(net: nn.Module, family: Family, x: torch.Tensor) -> None:

@@ -74,19 +74,21 @@ def optimiser(family: Family, net: nn.Module, factor: float, decay: float) -> to
         return torch.optim.AdamW(parameters, lr, weight_decay=decay or 0.01, fused=True)
     if family.optimiser == "rmsprop":
         return torch.optim.RMSprop(parameters, lr, weight_decay=decay)
+    if family.optimiser == "adagrad":
+        return torch.optim.Adagrad(parameters, lr, weight_decay=decay)
     momentum = 0.9 if family.optimiser == "momentum" else 0.0
     return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, fused=True)
 
 
 def train(
     net: nn.Module, data: Dataset, family: Family, steps: int, seed: int,
-    keep: Iterable[int] = (), factor: float = 1.0, decay: float = 0.0,
+    keep: Iterable[int] = (), factor: float = 1.0, decay: float = 0.0, smoothing: float = 0.0,
 ) -> dict[int, nn.Module]:  # fmt: skip
     """In place; copies of the network after the steps of ``keep``. Gradients of recurrent nets are
     clipped to norm 1."""
     rng = np.random.default_rng(seed)
     x, y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-    loss_of = nn.CrossEntropyLoss() if data.classes else nn.MSELoss()
+    loss_of = nn.CrossEntropyLoss(label_smoothing=smoothing) if data.classes else nn.MSELoss()
     step, clip = optimiser(family, net, factor, decay), family.kind in RECURRENT
     wanted, kept = set(keep), {}
     net.train()

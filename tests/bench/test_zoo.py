@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tarfile
 
@@ -14,6 +15,7 @@ from bench.zoo.build import _config
 from bench.zoo.conditions import FAULTS, HEALTHY
 from bench.zoo.document import PAGE, filled
 from bench.zoo.families import DEVELOPMENT, HELD, Family
+from bench.zoo.fourth import FOURTH
 from bench.zoo.fresh import FRESH
 from bench.zoo.parts import PARTS, count
 from bench.zoo.rates import share, wilson
@@ -25,7 +27,7 @@ from gradscope.findings import Cause
 from gradscope.measurements import Role
 from tests.support import measured
 
-ALL = (*DEVELOPMENT, *HELD, *FRESH)
+ALL = (*DEVELOPMENT, *HELD, *FRESH, *FOURTH)
 OFFLINE = [f for f in ALL if not f.data.startswith("mnist") or f.data == "mnist1d"]
 
 
@@ -45,10 +47,15 @@ def test_models_are_held_out_in_families_of_their_own():
     parts = [{(f.kind, f.activation, f.data) for f in part} for part in PARTS.values()]
     assert not parts[0] & parts[1]
     assert not parts[2] & (parts[0] | parts[1])
+    assert not parts[3] & (parts[0] | parts[1] | parts[2])
+    older = {f.data for part in ("dev", "held", "fresh") for f in PARTS[part]}
+    assert not {f.data for f in FOURTH} & older
     assert len({f.name for f in ALL}) == len(ALL) >= 25
     assert count("held") >= (count("dev") + count("held")) / 3
     assert 300 <= count("fresh") <= 500
     assert len(FRESH) >= 12
+    assert len(FOURTH) >= 16
+    assert sum(len(f.healthy) for f in FOURTH) >= sum(len(f.faults) for f in FOURTH)
     assert {f.kind for f in HELD} >= {"mlp", "cnn", "lstm", "gru", "rnn", "resmlp", "transformer"}
 
 
@@ -63,7 +70,7 @@ def test_conditions_and_causes_have_names_that_exist(which: Family):
 @pytest.mark.parametrize("which", OFFLINE, ids=lambda f: f.name)
 def test_every_plant_of_a_family_does_something(which: Family):
     for condition in which.faults:
-        unplanted = ("diverged", "overshot", "default", "plateaued")
+        unplanted = ("diverged", "overshot", "default", "default-half", "plateaued")
         if condition in unplanted or condition.startswith("inputs"):
             continue
         net, x = network(which)
@@ -81,6 +88,65 @@ def test_weights_scaled_under_a_normalisation_keep_the_function(name: str):
     before = net(x)
     plants.plant("scaled-works", net, family(name), x)
     assert torch.allclose(net(x), before, atol=2e-3)
+
+
+def changed(name: str, condition: str) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """A network, and the same one with a condition planted."""
+    net, x = network(family(name))
+    after = copy.deepcopy(net)
+    plants.plant(condition, after, family(name), x)
+    return net, after
+
+
+def test_weights_of_six_bits_have_63_values_and_stay_near():
+    before, after = changed("cnn-relu-textures-bn", "quantised")
+    for old, new in zip(starts.hidden(before), starts.hidden(after), strict=True):
+        assert len(new.weight.unique()) <= 63
+        assert float((new.weight - old.weight).detach().abs().max()) <= (
+            float(old.weight.detach().abs().max()) / 62 * 1.001
+        )
+
+
+def test_a_quarter_of_the_units_is_cut():
+    _, after = changed("mlp-relu-parity", "units-cut")
+    for layer in starts.hidden(after):
+        assert int((layer.weight == 0).all(1).sum()) == 8
+
+
+def test_a_confident_network_answers_the_same():
+    before, after = changed("mlp-arctan-cover", "confident")
+    x = network(family("mlp-arctan-cover"))[1]
+    assert torch.equal(before(x).argmax(1), after(x).argmax(1))
+    assert torch.allclose(after(x), 5 * before(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_head_leaves_everything_else():
+    before, after = changed("dropmlp-silu-cover", "new-head")
+    assert torch.equal(before[:-1](torch.ones(2, 21)), after[:-1](torch.ones(2, 21)))
+    assert not torch.equal(before[-1].weight, after[-1].weight)
+
+
+def test_closed_gates_are_the_ones_that_are_meant():
+    """torch's order: input, forget, cell, output; reset, update, new."""
+    _, lstm = changed("lstm-tanh-order", "input-shut")
+    assert lstm.rnn.bias_ih_l0.unflatten(0, (4, -1)).mean(1).tolist()[:2] == [-8, 1]
+    _, gru = changed("gru-tanh-forecast", "update-shut")
+    assert gru.rnn.bias_ih_l0.unflatten(0, (3, -1)).mean(1).tolist() == [0, 8, 0]
+
+
+def test_brackets_are_nested_where_the_label_says_so():
+    found = data.load("brackets", "transformer", 0)
+
+    def nested(row: list[int]) -> bool:
+        still = []
+        for token in row:
+            if token % 2 == 0:
+                still.append(token)
+            elif not still or still.pop() != token - 1:
+                return False
+        return not still
+
+    assert [nested(row) for row in found.x_val.tolist()] == found.y_val.astype(bool).tolist()
 
 
 def test_a_deep_logistic_start_is_centred():
@@ -109,7 +175,9 @@ def test_data_are_seeded_and_do_not_overlap():
 def test_noise_and_imbalance_are_as_strong_as_they_say():
     digits = data.load("digits", "mlp", 0)
     assert (data.noisy(digits, 0).y != digits.y).mean() == pytest.approx(0.3, abs=0.03)
+    assert (data.noisy(digits, 0, 0.4).y != digits.y).mean() == pytest.approx(0.4, abs=0.03)
     assert (data.imbalanced(digits, 0).y == 0).mean() == pytest.approx(0.01, abs=0.002)
+    assert (data.imbalanced(digits, 0, 19).y == 0).mean() == pytest.approx(0.05, abs=0.005)
 
 
 def scored(share_right: float, n: int = 400) -> Score:
