@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -44,23 +45,61 @@ def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...
     ]
     if missing or unexpected or shapes:
         raise LoadError(_mismatch(missing, unexpected, shapes), where=where, hint=_HINT)
+    said = _types(tensors, wanted)
     try:
-        module.load_state_dict(tensors, assign=_may_assign(tensors, wanted))
+        if is_large(wanted) and _is_plain(module):
+            _assign(module, tensors, wanted)
+        else:
+            module.load_state_dict(tensors)
     except (RuntimeError, TypeError, ValueError) as error:
         first = str(error).split("\n")[0]
         raise LoadError(f"does not fit the architecture: {first}", where=where) from error
-    return (*notes, *_types(tensors, wanted))
+    return (*notes, *said)
 
 
-def _may_assign(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the file's tensors, where they are large, may become the parameters themselves.
+def is_large(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the tensors of a file are to become the parameters themselves."""
+    return sum(v.nbytes for v in tensors.values() if isinstance(v, torch.Tensor)) >= ASSIGNED
 
-    Not where that would change a type, or take tied parameters apart.
-    """
-    own = [v for v in wanted.values() if isinstance(v, torch.Tensor)]
-    alike = all(tensors[k].dtype == v.dtype for k, v in wanted.items() if k in tensors)
-    tied = len({id(v) for v in own}) < len(own)
-    return alike and not tied and sum(v.nbytes for v in own) >= ASSIGNED
+
+def _is_plain(module: torch.nn.Module) -> bool:
+    """Whether parameters are of no classes of their own, which assigning would not keep."""
+    return all(type(p) is torch.nn.Parameter for p in module.parameters())
+
+
+def _assign(module: torch.nn.Module, tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """The tensors become the parameters, in the architecture's types; what it ties stays tied."""
+    tied = _shared(module)
+    module.load_state_dict(dict(_apart(tensors, wanted)), assign=True)
+    for places in tied:
+        owner, name = places[-1]  # the one that is loaded last, as where numbers are copied
+        for other, alias in places[:-1]:
+            setattr(other, alias, getattr(owner, name))
+
+
+def _apart(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Tensors of the wanted types, none of which lies on another's memory, or on its own twice."""
+    seen: dict[int, int] = {}
+    for name, tensor in tensors.items():
+        own = wanted[name]
+        if not isinstance(tensor, torch.Tensor) or not isinstance(own, torch.Tensor):
+            yield name, tensor  # extra state
+            continue
+        found = tensor.to(own.dtype)
+        first = seen.setdefault(found.untyped_storage().data_ptr(), id(own))
+        overlaps = any(s == 0 and n > 1 for s, n in zip(found.stride(), found.shape, strict=True))
+        yield name, found.clone() if overlaps or first != id(own) else found
+
+
+def _shared(module: torch.nn.Module) -> list[list[tuple[torch.nn.Module, str]]]:
+    """The places of each tensor that has several."""
+    places: dict[int, list[tuple[torch.nn.Module, str]]] = {}
+    for owner in module.modules():
+        for held in (owner._parameters, owner._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    places.setdefault(id(tensor), []).append((owner, name))
+    return [p for p in places.values() if len(p) > 1]
 
 
 def _in_order(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from gradscope.loading.checkpoint import StateDict, choose_module, find_state_di
 from gradscope.loading.detect import FileKind, check_file, detect
 from gradscope.loading.exchange import of_modules
 from gradscope.loading.export import load_exported
-from gradscope.loading.fitting import fit
+from gradscope.loading.fitting import fit, is_large
 from gradscope.loading.onnx import open_onnx
 from gradscope.loading.pytorch import Opened, open_checkpoint
 from gradscope.loading.rebuilders import Unbuilt
+from gradscope.loading.skeleton import is_whole, without_parameters
 from gradscope.loading.torchscript import load_script
 from gradscope.loading.values import with_values
 from gradscope.loading.weights_file import read_safetensors, read_shards
@@ -152,9 +154,29 @@ def _from_state(path: str, format_: str, state: StateDict, settings: LoadSetting
         )
         missing = (("activations, gradients, ledger", reason),)
         return LoadedModel(path, format_, None, state.tensors, state.notes, missing)
-    module = build(settings.arch, settings.arch_args)
-    notes = (*state.notes, *fit(module, state, path))
-    return LoadedModel(path, f"{format_} + {settings.arch}", module, notes=notes)
+    module, notes = _bound(settings.arch, settings.arch_args, state, path)
+    return LoadedModel(path, f"{format_} + {settings.arch}", module, notes=(*state.notes, *notes))
+
+
+def _bound(
+    arch: str, arguments: Mapping[str, object], state: StateDict, path: str
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """The architecture with the file's tensors: a large one without memory of its own, if it can
+    be built so."""
+    if is_large(state.tensors):
+        load_object(arch, option="--arch")  # its file is run outside: what it makes is real
+        try:
+            with without_parameters():
+                module = build(arch, arguments)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # numbers that nothing took: built again below
+                notes = fit(module, state, path)
+            if is_whole(module):
+                return module, notes
+        except (LoadError, OptionError):
+            pass  # told of below, where it is built for real and still does not fit
+    module = build(arch, arguments)
+    return module, fit(module, state, path)
 
 
 def build(arch: str, arguments: Mapping[str, object]) -> torch.nn.Module:

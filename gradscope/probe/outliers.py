@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gradscope.measurements import Outlier
+from gradscope.probe.hosted import chunk_of
 
 _KEPT = 4
 _SAMPLE = 1 << 18  # elements from which the median is taken
@@ -34,13 +35,24 @@ def _elements(weight: torch.Tensor) -> list[Outlier]:
     typical = _MAD * float(flat[::step].abs().median())
     if typical == 0 or flat.numel() < 2:
         return []
-    top = torch.topk(flat.abs(), min(_KEPT, flat.numel())).indices.tolist()
     found = []
-    for at in top:
+    for at in _largest(flat):
         index = [int(i) for i in np.unravel_index(at, tuple(weight.shape))]  # torch's imports sympy
         value = float(flat[at])
         found.append(Outlier(str(index).replace(" ", ""), value, abs(value) / typical))
     return found
+
+
+def _largest(flat: torch.Tensor) -> list[int]:
+    """Where the largest elements stand, piece by piece: sorting takes a multiple of its input."""
+    values, places, start = [], [], 0
+    for piece in torch.split(flat, chunk_of(flat)):
+        top = torch.topk(piece.abs(), min(_KEPT, piece.numel()))
+        values.append(top.values)
+        places.append(top.indices + start)
+        start += piece.numel()
+    order = torch.sort(torch.cat(values), descending=True, stable=True).indices[:_KEPT]
+    return [int(i) for i in torch.cat(places)[order].tolist()]
 
 
 def _units(weight: torch.Tensor) -> list[Outlier]:

@@ -114,7 +114,7 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
     elif flat.dtype.itemsize == 1:  # torch has little arithmetic for float8
         weight = weight.detach().float()
         flat = weight.reshape(-1)
-    bad = n - int(torch.isfinite(flat).sum())
+    bad = n - _finite(flat)
     norm, largest = _norm_and_max(flat, all_finite=bad == 0)
     rms = norm / math.sqrt(max(n - bad, 1))
     zero = n - int(torch.count_nonzero(flat))
@@ -132,6 +132,11 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         outliers=outliers(_real(weight)) if not bad and zero < n else (),
         histogram=value_histogram(flat, all_finite=not bad),
     )
+
+
+def _finite(flat: torch.Tensor) -> int:
+    """How many elements are neither NaN nor infinite, piece by piece: copies stay small."""
+    return sum(int(torch.isfinite(p).sum()) for p in torch.split(flat, chunk_of(flat)))
 
 
 def value_histogram(flat: torch.Tensor, *, all_finite: bool) -> Histogram | None:
