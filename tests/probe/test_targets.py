@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from gradscope.measurements import Measurements
-from gradscope.probe import run, sweep
+from gradscope.probe import probed, sweep
 from gradscope.probe.arriving import taken_by
 from tests.probe.cases import CASES
 from tests.probe.test_laws import assert_same
@@ -104,7 +104,7 @@ def test_gradients_looked_at_as_they_arrive_are_those_that_stay(
     labels = torch.randint(0, 2, (len(inputs),))
     found = measured(module, inputs, labels, outputs=OUTPUTS.get(name, ()))
     assert all(p.grad is None for p in module.parameters())
-    monkeypatch.setattr(run._Probed, "_taking", lambda self, sample: None)
+    monkeypatch.setattr(probed.Probed, "_taking", lambda self, sample: None)
     assert_same(measured(module, inputs, labels, outputs=OUTPUTS.get(name, ())), found)
 
 
