@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from gradscope.measurements import Parity
@@ -155,7 +156,8 @@ class Sample:
     """A data sample that can be run through the model as often as needed.
 
     ``batches()`` starts from the first sample each time and yields the same samples in the same
-    order, so that two sweeps see the same data.
+    order, so that two sweeps see the same data. ``rows(indices)`` yields only some of them, counted
+    from 0 and ascending; None where the source can only be read from its beginning, in its order.
     """
 
     path: str | None
@@ -167,3 +169,4 @@ class Sample:
     batches: Callable[[], Iterator[Batch]]
     notes: tuple[str, ...] = ()
     prepared: Prepared | None = None
+    rows: Callable[[np.ndarray], Iterator[Batch]] | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from gradscope.config import DataSettings
@@ -83,7 +84,7 @@ def sample_of(
         notes += [note] if note else []
     shapes = {n: source.columns[n].shape[1:] for n in fitted.bound.inputs}
     found = (source.path, len(rows), available, False, bound.label is not None, shapes)
-    return Sample(*found, fitted.batches, tuple(notes), common)
+    return Sample(*found, fitted.batches, tuple(notes), common, fitted.only)
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,15 @@ class Fitted:
 
     def batches(self) -> Iterator[Batch]:
         """All rows."""
+        return self._ready(self.picked)
+
+    def only(self, indices: np.ndarray) -> Iterator[Batch]:
+        """Some of the rows, by their places among them, ascending."""
+        return self._ready(self.picked.only(indices))
+
+    def _ready(self, pieces: Iterable[Mapping[str, torch.Tensor]]) -> Iterator[Batch]:
         start = 0
-        for raw in self.picked:
+        for raw in pieces:
             args, kwargs = self.bound.call(self.cast(raw))
             labels = raw[self.bound.label] if self.bound.label is not None else None
             if labels is not None and self.reading is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 
+import numpy as np
 import torch
 
 from gradscope.errors import DataError
-from gradscope.loading.rows import Rows, Source
+from gradscope.loading.rows import Rows, Source, shifted
 
 KEPT = 32 << 20
 """Bytes up to which the chosen rows stay in memory; more are read anew in every sweep."""
@@ -48,6 +49,18 @@ class Picked:
             return
         for start in range(0, len(self._rows), self._size):
             yield {n: t[start : start + self._size] for n, t in kept.items()}
+
+    def only(self, indices: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches of some of the chosen rows, by their places among these, ascending."""
+        kept = self._kept
+        if kept is not None:
+            for start in range(0, len(indices), self._size):
+                some = torch.from_numpy(indices[start : start + self._size])
+                yield {n: t[some] for n, t in kept.items()}
+            return
+        rows = shifted(indices, self._rows.start) if isinstance(self._rows, range) else \
+            self._rows[indices]  # fmt: skip
+        yield from Picked(self._source, self._names, rows, self._size)._read(self._size)
 
     def _read(self, size: int) -> Iterator[dict[str, torch.Tensor]]:
         try:

@@ -79,9 +79,14 @@ def with_shared(model: LoadedModel, sample: Sample, values: Mapping[str, torch.T
     if not values:
         return replace(sample, notes=(*sample.notes, *notes)) if notes else sample
 
-    def batches() -> Iterator[Batch]:
-        for batch in sample.batches():
+    def filled(found: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in found:
             yield replace(batch, kwargs={**batch.kwargs, **values})
 
+    rows = sample.rows
+    more = None if rows is None else lambda indices: filled(rows(indices))
     shapes = {**sample.inputs, **{n: tuple(v.shape) for n, v in values.items()}}
-    return replace(sample, inputs=shapes, batches=batches, notes=(*sample.notes, *notes))
+    return replace(
+        sample, inputs=shapes, batches=lambda: filled(sample.batches()), rows=more,
+        notes=(*sample.notes, *notes),
+    )  # fmt: skip

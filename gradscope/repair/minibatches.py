@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gradscope.model import Batch, Sample
-
-POOL_BYTES = 256 << 20
-"""What is shuffled together: all of an ordinary sample, a part of a large one at a time."""
+from gradscope.repair.pools import Mixed, in_order, take
 
 HELD_OUT_SHARE = 0.25
 
@@ -86,9 +82,7 @@ class Minibatches:
     def _shuffled(self, start: Place) -> Iterator[tuple[Batch, Place]]:
         at, found = start, start != Place()
         while True:
-            for i, pool in enumerate(_pools(self._sample.batches(), self._training_rows)):
-                if i < at.pool:
-                    continue
+            for i, pool in self._pools(at):
                 order = np.random.default_rng((self._seed, at.epoch, i)).permutation(pool.size)
                 for batch, row in self._cut(pool, order, self._size, at.row):
                     found = True
@@ -99,34 +93,68 @@ class Minibatches:
                 return
             at = Place(at.epoch + 1)
 
+    def _pools(self, at: Place) -> Iterator[tuple[int, Batch]]:
+        """What is shuffled together in an epoch, from a pool on, with its number."""
+        mixed = self._mixed
+        if mixed is not None:
+            yield from mixed.pools(at.epoch, at.pool)
+            return
+        for i, pool in enumerate(in_order(self._sample.batches(), self._training_rows)):
+            if i >= at.pool:
+                yield i, pool
+
+    @cached_property
+    def _mixed(self) -> Mixed | None:
+        """Of a sample that is too large to be shuffled at once and can be read anywhere."""
+        first = next(self._sample.batches(), None)
+        if first is None or self._sample.rows is None:
+            return None
+        found = Mixed(self._sample, first, self._seed, self._training_rows)
+        return found if found.count > 1 else None
+
     def once(self) -> Iterator[Batch]:
         """All samples that are trained on, once, in the order of the file."""
-        yield from self._every(1)
+        yield from self._cut_up(self._sample.batches(), self._training_rows)
 
     def some(self) -> Iterator[Batch]:
         """About :data:`SOME` of them, spread over the file: what a remedy looks at."""
-        yield from self._every(1 if self._exact else max(1, self._sample.samples // SOME))
+        step = self._sample.samples // SOME
+        if self._exact or step < 2:
+            return self.once()
+        return self._cut_up(in_order(self._sample.batches(), self._every(step)), _all)
 
-    def _every(self, step: int) -> Iterator[Batch]:
-        for batch in self._sample.batches():
-            rows = self._training_rows(batch)[::step]
+    def _every(self, step: int) -> Callable[[Batch], np.ndarray]:
+        """Each ``step``-th of the rows that are trained on, across batches: some are smaller."""
+        seen = 0
+
+        def rows(batch: Batch) -> np.ndarray:
+            nonlocal seen
+            every = self._training_rows(batch)
+            chosen = every[-seen % step :: step]
+            seen += len(every)
+            return chosen
+
+        return rows
+
+    def _cut_up(
+        self, batches: Iterator[Batch], rows_of: Callable[[Batch], np.ndarray]
+    ) -> Iterator[Batch]:
+        for batch in batches:
+            rows = rows_of(batch)
             for cut, _ in self._cut(batch, rows, self._scored_at_once):
                 yield cut
 
     def held_out(self) -> Iterator[Batch]:
         """What is scored on, in the order of the file."""
         source = self._validation or self._sample
-        for batch in source.batches():
-            rows = self._held_rows(batch) if self.split else np.arange(batch.size)
-            for cut, _ in self._cut(batch, rows, self._scored_at_once):
-                yield cut
+        yield from self._cut_up(source.batches(), self._held_rows if self.split else _all)
 
     @property
     def _scored_at_once(self) -> int:
         return self._size if self._exact else max(self._size, 256)
 
     def _training_rows(self, batch: Batch) -> np.ndarray:
-        return np.flatnonzero(~self._is_held(batch)) if self.split else np.arange(batch.size)
+        return np.flatnonzero(~self._is_held(batch)) if self.split else _all(batch)
 
     def _held_rows(self, batch: Batch) -> np.ndarray:
         return np.flatnonzero(self._is_held(batch))
@@ -145,60 +173,5 @@ class Minibatches:
                 yield take(pool, some), start + size
 
 
-def take(batch: Batch, rows: np.ndarray) -> Batch:
-    """Some samples of a batch."""
-    index = torch.from_numpy(rows)
-
-    def pick(value: Any) -> Any:
-        is_batch = isinstance(value, torch.Tensor) and value.dim() and value.shape[0] == batch.size
-        return value[index] if is_batch else value
-
-    return replace(
-        batch,
-        args=tree_map(pick, batch.args),
-        kwargs=tree_map(pick, dict(batch.kwargs)),
-        labels=batch.labels[index] if batch.labels is not None else None,
-        size=len(rows),
-    )
-
-
-def _pools(batches: Iterator[Batch], rows: Callable[[Batch], np.ndarray]) -> Iterator[Batch]:
-    held: list[Batch] = []
-    taken = 0
-    for batch in batches:
-        kept = take(batch, rows(batch))
-        if kept.size:
-            held.append(kept)
-            taken += _bytes(kept)
-        if taken > POOL_BYTES:
-            yield _joined(held)
-            held, taken = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _bytes(batch: Batch) -> int:
-    leaves = tree_leaves((batch.args, dict(batch.kwargs), batch.labels))
-    return sum(t.nbytes for t in leaves if isinstance(t, torch.Tensor))
-
-
-def _joined(batches: list[Batch]) -> Batch:
-    first = batches[0]
-    if len(batches) == 1:
-        return first
-
-    def join(*values: Any) -> Any:
-        sizes = [b.size for b in batches]
-        is_batch = all(
-            isinstance(v, torch.Tensor) and v.dim() and v.shape[0] == n
-            for v, n in zip(values, sizes, strict=True)
-        )
-        return torch.cat(values) if is_batch else values[0]
-
-    return Batch(
-        tree_map(join, *[b.args for b in batches]),
-        tree_map(join, *[dict(b.kwargs) for b in batches]),
-        torch.cat([b.labels for b in batches if b.labels is not None]),
-        sum(b.size for b in batches),
-        first.start,
-    )
+def _all(batch: Batch) -> np.ndarray:
+    return np.arange(batch.size)
