@@ -114,6 +114,7 @@ def _options(settings: Settings) -> Iterator[str]:
     yield from _option("--trial", str(probe.trial), "0")
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
     yield from _option("--dtype", probe.dtype)
+    yield from _option("--device-map", probe.device_map)
     for text in settings.limits:
         yield from _option("--limit", text)
 

@@ -69,6 +69,7 @@ class ProbeSettings:
         trial: least steps of a trial on copies, untreated and repaired; 0: none.
         gradients: False looks at activations and weights only.
         dtype: floating type to measure in: bf16, fp16, float32, float64; None: as in the file.
+        device_map: which module is on which device, or on the disk: auto, disk, FILE.json.
     """
 
     loss: str = "auto"
@@ -80,6 +81,7 @@ class ProbeSettings:
     trial: int = 0
     gradients: bool = True
     dtype: str | None = None
+    device_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class Settings:
         """Everything that is read, as the user named it: none of it may be written to."""
         classes = (text.partition("=")[2] or None for text in self.load.allow)
         settings_file = self.rules_from.partition(" [")[0] if self.rules_from else None
-        code = (self.load.arch, *classes, self.probe.loss)
+        code = (self.load.arch, *classes, self.probe.loss, self.probe.device_map)
         return (self.model, self.data.data, self.data.val, *code, settings_file)
 
 

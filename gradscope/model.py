@@ -81,6 +81,7 @@ class LoadedModel:
             made for; raises :class:`~gradscope.errors.ProbeError` where they differ. None where
             torch is that runtime.
         exchange: of its logistic activations; or why a file of this form allows none.
+        placed: its parameters are where they are to be, on more devices than one perhaps.
     """
 
     path: str
@@ -96,6 +97,7 @@ class LoadedModel:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     verify: Callable[[Sample], Parity] | None = None
     exchange: Exchange | str = "activations stand in the architecture's code, not in the file"
+    placed: bool = False
 
 
 @dataclass(frozen=True)

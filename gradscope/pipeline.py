@@ -55,8 +55,9 @@ def inspect(
 def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Ranks) -> Inspection:
     check_outputs(settings)
     _limits(settings)
-    from gradscope.loading import hold_model, in_precision, lent_values, load_model
+    from gradscope.loading import hold_model, in_precision, lent_values, load_model, spread
 
+    _check_map(settings, ranks)
     settings = replace(
         settings, probe=replace(settings.probe, device=ranks.device(settings.probe.device))
     )
@@ -69,6 +70,9 @@ def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Rank
         else:
             model = load_model(settings.model, settings.load)
             model = in_precision(model, settings.probe.dtype)
+            model, device = lent.enter_context(spread(model, settings.probe.device_map))
+            if device is not None:
+                settings = replace(settings, probe=replace(settings.probe, device=device))
         sample, validation = samples_of(model, settings, given)
         progress.finish()
         return examined(model, sample, validation, settings, progress, ranks)
@@ -334,6 +338,18 @@ def plain() -> Iterator[None]:
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             stack.enter_context(torch.autocast(device, enabled=False))
         yield
+
+
+def _check_map(settings: Settings, ranks: Ranks) -> None:
+    """Refuse a device map beside another say on devices."""
+    if settings.probe.device_map is None:
+        return
+    if settings.probe.device != "cpu":
+        hint = "Leave one of them out."
+        raise OptionError("says itself where the model runs", where="--device-map", hint=hint)
+    if ranks.size > 1:
+        hint = "Run it without torchrun, or leave it out."
+        raise OptionError("is for a single process", where="--device-map", hint=hint)
 
 
 def check_device(name: str) -> None:

@@ -91,6 +91,7 @@ TORCH = {
 RESTRICTED = {
     **dict.fromkeys(TENSORS, TORCH),
     "pyarrow": {"loading"},
+    "accelerate": {"loading/spread"},
     "onnx": {"loading/onnx"},
     "google": {"loading/onnx"},  # protobuf, which onnx brings along: its errors
     "onnxruntime": {"loading/onnx"},

@@ -40,6 +40,7 @@ from gradscope.cli.probe_options import (
     BATCH_SIZE,
     DATA,
     DEVICE,
+    DEVICE_MAP,
     DRAWS,
     DTYPE,
     HEAD,
@@ -102,6 +103,7 @@ def inspect(
     mode: Annotated[Mode, MODE] = Mode.EVAL,
     seed: Annotated[int, SEED] = 0,
     device: Annotated[str, DEVICE] = "cpu",
+    device_map: Annotated[str | None, DEVICE_MAP] = None,
     dtype: Annotated[str | None, DTYPE] = None,
     save_gradients: Annotated[
         str | None,
@@ -183,6 +185,7 @@ def inspect(
             trial=trial,
             gradients=not no_gradients,
             dtype=dtype,
+            device_map=device_map,
         ),
         rules=file.rules,
         rules_from=file.path,
@@ -195,6 +198,9 @@ def inspect(
         raise OptionError(
             "trains in the type of the file", where="--trial", hint="Leave --dtype out."
         )
+    if trial and device_map is not None:
+        hint = "Leave --device-map out."
+        raise OptionError("trains copies of the model on one device", where="--trial", hint=hint)
     check_data_options(data, label_column, standardise)
     if out in [path for _, path in written]:
         raise OptionError(f"'{out}' is named twice", where="--out")

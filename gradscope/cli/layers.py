@@ -45,6 +45,7 @@ PER_MODEL: Mapping[str, object] = {
     "mode": ProbeSettings.mode,
     "seed": DataSettings.seed,
     "device": ProbeSettings.device,
+    "device-map": ProbeSettings.device_map,
     "dtype": ProbeSettings.dtype,
 }
 WHOLE_RUN: Mapping[str, object] = {
@@ -143,6 +144,7 @@ def settings_of(model: str, layers: Layers, limits: tuple[str, ...]) -> Settings
             outputs=texts(layer, "head"),
             gradients=bool(layer["gradients"].value),
             dtype=_text(layer, "dtype"),
+            device_map=_text(layer, "device-map"),
         ),
         rules=layers.file.rules,
         rules_from=layers.file.path,

@@ -48,6 +48,12 @@ SEED = typer.Option(
     rich_help_panel=_PROBE,
 )
 DEVICE = typer.Option(help="Where to run, e.g. cpu or cuda.", rich_help_panel=_PROBE)
+DEVICE_MAP = typer.Option(
+    metavar="auto|disk|FILE.json",
+    help="Spread the model's modules over devices and the disk (extra accelerate): auto, disk for "
+    "all of it, or a file of module names and devices.",
+    rich_help_panel=_PROBE,
+)
 HEAD = typer.Option(
     metavar="NAME",
     help="Which output of a model with several: its key or number. Repeatable; the loss is taken "

@@ -5,6 +5,7 @@ from gradscope.loading.models import load_model
 from gradscope.loading.precision import in_precision
 from gradscope.loading.samples import load_sample, load_validation
 from gradscope.loading.saving import check_saving, save_like
+from gradscope.loading.spread import spread
 from gradscope.loading.values import lent_values
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "load_sample",
     "load_validation",
     "save_like",
+    "spread",
 ]

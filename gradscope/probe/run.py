@@ -62,7 +62,8 @@ def measure(
         return _weights_only(model, seed, batch_size, settings)
     check_ready(model.module, model.path)
     device = torch.device(settings.device)
-    module = model.module.to(device) if device.type != "cpu" else model.module
+    stays = model.placed or device.type == "cpu"
+    module = model.module if stays else model.module.to(device)
     with untouched(module) as snapshot:
         subject = Subject(module, device, snapshot, settings.outputs, model.origins)
         names = subject.names

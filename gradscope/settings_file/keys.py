@@ -68,6 +68,12 @@ def source(value: object, folder: str) -> str:
     return path(given, folder)
 
 
+def device_map(value: object, folder: str) -> str:
+    """A file, but for the words that are none."""
+    given = text(value, folder)
+    return path(given, folder) if given.endswith(".json") else given
+
+
 def reference(value: object, folder: str) -> str:
     """As :func:`source`, but without a colon it is a name, not a file."""
     given = text(value, folder)
@@ -162,6 +168,7 @@ PER_MODEL: Mapping[str, Reader] = {
     "mode": text,
     "seed": integer(0),
     "device": text,
+    "device-map": device_map,
     "dtype": text,
 }
 """What may differ from model to model. ``trust-model`` is a flag and no setting: that a file may

@@ -47,6 +47,7 @@ gradients = false
 mode = "train"
 seed = 5
 device = "cuda"
+device-map = "places.json"
 dtype = "bf16"
 """
 
@@ -64,6 +65,7 @@ def test_every_option_of_a_model_can_be_set_and_paths_are_the_files(folder: Path
     assert load.allow == ("package.net", "__main__.Net=../nets.py:Net")
     assert (probe.outputs, probe.gradients) == (("logits", "1"), False)
     assert (probe.loss, probe.draws, probe.mode) == ("../losses.py:focal", 2, "train")
+    assert probe.device_map == "../places.json"
     assert (probe.device, probe.dtype, load.trust_model) == ("cuda", "bf16", False)
 
 
