@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SAMPLES := sample_models
+CORES = $$(getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test browser golden screenshots docs-rules evidence clean
@@ -54,7 +55,9 @@ docs-rules: $(VENV)/.installed-dev  ## renew docs/rules from the rules
 evidence: $(VENV)/.installed-dev  ## what takes hours: reference cases, the paper's experiments, repairs of the zoo
 	GRADSCOPE_EVIDENCE=1 $(BIN)/python -m pytest tests/repair/test_reference_repairs.py
 	$(BIN)/python bench/paper.py --full
-	$(BIN)/python bench/fix_zoo.py --workers $$(getconf _NPROCESSORS_ONLN) --minutes 600
+	$(BIN)/python bench/calibration.py build --part dev --dir build/zoo --workers $(CORES)
+	$(BIN)/python bench/fix_zoo.py --dir build/zoo --records build/zoo/fix.jsonl \
+	  --workers $(CORES) --minutes 600
 
 clean:  ## remove what make and the tools made
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,23 +1,28 @@
 """What ``gradscope fix`` makes of the models of the zoo, beside plain training and a restart.
 
-Held-out samples are split in two: on the even ones everything chooses (``--val``, and the best
+The models are those that ``calibration.py build`` wrote, and so are their truths. Held-out samples
+are split in two: on the even ones everything chooses (``--val``, and the best
 moment of plain training and of the restart), on the odd ones everything is scored. The arms:
 
 - ``saved``: the model as it is in its file;
 - ``fixed``: the file that ``fix`` with its defaults wrote, read by plain torch; what was not
   written stays as it was;
-- ``plain``: the model trained on, and ``restart``: the architecture from a sane start (see
-  ``truth.py``), both by Adam 1e-3 with batches of 32, scored once an epoch, for as many steps as
-  the defaults allow ``fix`` in all, its races included;
+- ``restart``: the architecture from a sane start (see ``truth.py``), by Adam 1e-3 with batches of
+  32, scored once an epoch, for as many steps as the defaults allow ``fix`` in all, its races
+  included; ``plain``: the model trained on in the same way (only with ``--plain``);
+- ``untreated``: what ``build`` found for it: the best of the model continued by the family's own
+  optimiser and budget, on all held-out samples;
 - ``twin``: the healthy reference, by the family's own optimiser and budget.
 """
 
 from __future__ import annotations
 
 import copy
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +30,22 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.zoo import data as datasets
 from bench.zoo import nets, starts
-from bench.zoo.build import Builder, Saved, Unit, continued
+from bench.zoo.build import OWN_RUN, Unit
 from bench.zoo.data import Dataset
-from bench.zoo.families import DEVELOPMENT, Family
-from bench.zoo.training import BATCH, Score, chance, score
-from bench.zoo.truth import CLOSE, decide
+from bench.zoo.families import Family
+from bench.zoo.parts import PARTS
+from bench.zoo.records import records
+from bench.zoo.training import BATCH, Score, score
 from gradscope.config import DataSettings, FixSettings, LoadSettings, Settings
 from gradscope.errors import GradscopeError
 
 NETS = Path(nets.__file__)
-HEALTHY = ("converged", "trained")
-"""Of the reference's moments; ``fix`` should leave them as they are."""
+FAMILIES = {f.name: f for families in PARTS.values() for f in families}
+SHARES = {"faulty": 4, "partly": 2, "harmless": 2, "healthy": 2}
+"""Of each ten models: faulty at chance, faulty that have learned something, planted without harm,
+healthy with nothing planted. Within each, every family has its turn."""
 
 
 class OutOfTimeError(Exception):
@@ -69,86 +78,132 @@ def _check(deadline: float) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """One model of one family and seed."""
+    """One model of the zoo, by what ``build`` wrote about it.
 
-    family: str
-    seed: int
-    condition: str
+    Attributes:
+        folder: for what ``fix`` is given and what it writes.
+        plain: whether the model itself is trained on too.
+    """
+
+    record: dict[str, Any]
     folder: Path
     deadline: float
+    plain: bool
+
+    @property
+    def name(self) -> str:
+        """Among all parts."""
+        return f"{self.record['part']}/{self.record['id']}"
 
     @property
     def unit(self) -> Unit:
-        family = next(f for f in DEVELOPMENT if f.name == self.family)
-        return Unit("dev", family, self.seed, self.folder / self.family)
+        """The model's family and seed."""
+        path = Path(self.record["path"])
+        family = FAMILIES[self.record["family"]]
+        return Unit(self.record["part"], family, self.record["seed"], path.parent)
 
 
-def prepare(task: Task) -> str:
-    """Builds the unit's reference and every model of it; files beside one another."""
-    torch.set_num_threads(1)
-    unit = task.unit
-    unit.folder.mkdir(parents=True, exist_ok=True)
-    builder = Builder(unit)
-    for condition in (*HEALTHY, *unit.family.faults):
-        _check(task.deadline)
-        torch.save((builder.make(condition), builder.config), unit.path(condition, ".saved"))
-    return f"{unit.family.name} {unit.seed}: reference {builder.twin.value:.3f}"
+def stratum(record: dict[str, Any]) -> str | None:
+    """One of ``SHARES``; None for what is in no table."""
+    if record["truth"] == "faulty":
+        return "partly" if record["saved"] > record["chance"] + 0.1 else "faulty"
+    if record["truth"] != "healthy":
+        return None
+    return "harmless" if record["planted"] else "healthy"
 
 
-def conditions(family: Family) -> tuple[str, ...]:
-    """Faults, then what is healthy."""
-    return (*family.faults, *HEALTHY)
+def sample(folders: list[Path], seed: int) -> Iterator[dict[str, Any]]:
+    """Records in random order, the strata in turn by their shares and in each the families in
+    turn: where it is cut off, it is a sample of all."""
+    drawn = random.Random(seed)
+    groups: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in SHARES}
+    for folder in folders:
+        for record in records(folder):
+            where = stratum(record)
+            if where and Path(record["path"] + ".pt").is_file():
+                groups[where].setdefault(record["family"], []).append(record)
+    rows = {}
+    for name, families in groups.items():
+        for kept in families.values():
+            drawn.shuffle(kept)
+        order = drawn.sample(sorted(families), len(families))
+        turns = zip_longest(*(families[f] for f in order))
+        rows[name] = iter([r for turn in turns for r in turn if r is not None])
+    while rows:
+        for name in list(rows):
+            for _ in range(SHARES[name]):
+                record = next(rows[name], None)
+                if record is None:
+                    del rows[name]
+                    break
+                yield record
 
 
 def judge(task: Task) -> dict[str, Any]:
     """One model in all arms, as JSON can hold it."""
     torch.set_num_threads(1)
     started = time.perf_counter()
-    unit = task.unit
-    # Of our own making, moments ago.
-    saved, config = torch.load(unit.path(task.condition, ".saved"), weights_only=False)
-    record: dict[str, Any] = {
-        "id": f"{task.family}/{task.condition}-{task.seed}", "family": task.family,
-        "kind": unit.family.kind, "condition": task.condition, "seed": task.seed,
-    }  # fmt: skip
+    kept = ("id", "part", "family", "kind", "condition", "seed", "planted", "truth", "chance",
+            "untreated")  # fmt: skip
+    found: dict[str, Any] = {key: task.record[key] for key in kept}
+    found["stratum"] = stratum(task.record)
     try:
-        record |= _judged(task, unit, saved, config)
+        found |= _judged(task)
     except OutOfTimeError:
-        record["error"] = "out of time"
-    record["seconds"] = round(time.perf_counter() - started, 2)
-    return record
+        found["error"] = "out of time"
+    found["seconds"] = round(time.perf_counter() - started, 2)
+    return found
 
 
-def _judged(task: Task, unit: Unit, saved: Saved, config: dict[str, Any]) -> dict[str, Any]:
-    family, planted = unit.family, task.condition not in HEALTHY
-    now, low = score(saved.net, saved.judged), chance(saved.judged)
-    untreated = saved.untreated
-    if untreated is None:
-        near = now.value >= low + (1 - CLOSE) * (saved.twin.value - low)
-        on = unit.draw(f"on {task.condition}")
-        untreated = now if near else continued(saved, family, on)
-    truth = decide(now, untreated, saved.twin, low)
-    val, test = _halves(saved.judged)
+def _judged(task: Task) -> dict[str, Any]:
+    unit, condition, config = task.unit, task.record["condition"], task.record["config"]
+    family = unit.family
+    shown, judged = _data(unit, condition)
+    path = Path(task.record["path"] + ".pt")
+    net = _read(path, config)
+    own = condition in OWN_RUN
+    twin = net if own else _read(unit.path("converged", ".pt"), config)
+    plain = judged if own else _data(unit, "converged")[1]
+    val, test = _halves(judged)
     found: dict[str, Any] = {
-        "truth": truth.truth, "planted": planted, "chance": low,
-        "saved": score(saved.net, test).value,
-        "twin": _of(saved.twin, slice(1, None, 2)).value,
+        "saved": score(net, test).value, "twin": score(twin, _halves(plain)[1]).value,
     }  # fmt: skip
-    _check(task.deadline)
-    repaired = Repaired.run(task, unit, saved, config)
-    found |= repaired.record(saved.net, test)
-    if truth.truth != "faulty":
+    repaired = Repaired.run(task, path, replace(shown, x_val=val.x_val, y_val=val.y_val), config)
+    found |= repaired.record(net, test, config)
+    if task.record["truth"] != "faulty":
         return found
-    taught = replace(saved.shown, x_val=val.x_val, y_val=val.y_val)
+    taught = replace(shown, x_val=val.x_val, y_val=val.y_val)
     steps = repaired.allowed(len(taught.x))
     torch.manual_seed(unit.draw("restart"))
-    sane = nets.build(**{**config, "outputs": saved.shown.outputs})
+    sane = nets.build(**config)
     starts.sane(sane, family)
-    for name, net in (("plain", copy.deepcopy(saved.net)), ("restart", sane)):
-        best, early = _trained(net, taught, family, steps, repaired.early_step, task.deadline)
+    arms = {"restart": sane} | ({"plain": copy.deepcopy(net)} if task.plain else {})
+    for name, arm in arms.items():
+        best, early = _trained(arm, taught, family, steps, repaired.early_step, task.deadline)
         found[name] = score(best, test).value
         found[f"{name} early"] = early
     return found
+
+
+def _data(unit: Unit, condition: str) -> tuple[Dataset, Dataset]:
+    """(what the model is taught, what it is judged on): the files beside it hold a part of it."""
+    data = datasets.load(unit.family.data, unit.family.kind, unit.seed)
+    if condition == "noisy":
+        return datasets.noisy(data, unit.seed), data
+    if condition == "imbalanced":
+        return datasets.imbalanced(data, unit.seed), datasets.first_class(data)
+    shown = datasets.rescaled(data, condition)
+    return shown, shown
+
+
+def _read(path: Path, config: dict[str, Any]) -> nn.Module:
+    # Written by ``build``: weights, or a whole module of ``nets.py``.
+    held = torch.load(path, weights_only=False)
+    if isinstance(held, nn.Module):
+        return held.eval()
+    net = nets.build(**config)
+    net.load_state_dict(held)
+    return net.eval()
 
 
 def _halves(data: Dataset) -> tuple[Dataset, Dataset]:
@@ -156,10 +211,6 @@ def _halves(data: Dataset) -> tuple[Dataset, Dataset]:
         return replace(data, x_val=data.x_val[rows], y_val=data.y_val[rows])
 
     return part(slice(0, None, 2)), part(slice(1, None, 2))
-
-
-def _of(whole: Score, rows: slice) -> Score:
-    return Score(whole.credit[rows], whole.weight[rows], whole.classes)
 
 
 @dataclass(frozen=True)
@@ -179,25 +230,23 @@ class Repaired:
     early: tuple[int, float | None]
 
     @classmethod
-    def run(cls, task: Task, unit: Unit, saved: Saved, config: dict[str, Any]) -> Repaired:
+    def run(cls, task: Task, path: Path, data: Dataset, config: dict[str, Any]) -> Repaired:
         """With the defaults, on files as a user has them."""
         from gradscope.pipeline import fix
 
-        stem = unit.path(task.condition, "")
-        path, out = stem.with_suffix(".pt"), stem.with_suffix(".fixed.pt")
-        saved.net.zero_grad(set_to_none=True)
-        torch.save(saved.net.state_dict(), path)
-        shown, (val, _) = saved.shown, _halves(saved.judged)
-        np.savez(stem.with_suffix(".npz"), x=shown.x, y=shown.y)
-        np.savez(stem.with_suffix(".val.npz"), x=val.x_val, y=val.y_val)
-        arguments = {**config, "outputs": shown.outputs}
+        stem = task.folder / task.name.replace("/", "+")
+        task.folder.mkdir(parents=True, exist_ok=True)
+        out = stem.with_name(stem.name + ".fixed.pt")
+        files = [stem.with_name(stem.name + end) for end in (".npz", ".val.npz")]
+        np.savez(files[0], x=data.x, y=data.y)
+        np.savez(files[1], x=data.x_val, y=data.y_val)
+        load = LoadSettings(arch=f"{NETS}:build", arch_args=config)
+        if task.record["whole"]:
+            load = LoadSettings()
         settings = Settings(
-            str(path),
-            load=LoadSettings(arch=f"{NETS}:build", arch_args=arguments),
-            data=DataSettings(
-                str(stem.with_suffix(".npz")), str(stem.with_suffix(".val.npz")), samples=None
-            ),
-        )
+            str(path), load=load,
+            data=DataSettings(str(files[0]), str(files[1]), samples=None),
+        )  # fmt: skip
         watched = Watched(task.deadline)
         out.unlink(missing_ok=True)
         try:
@@ -230,14 +279,12 @@ class Repaired:
         races = max(1, len(self.said.get("plan", ()))) * max(50, whole // 8)
         return max(self.steps, whole + races)
 
-    def record(self, net: nn.Module, test: Dataset) -> dict[str, Any]:
+    def record(self, net: nn.Module, test: Dataset, config: dict[str, Any]) -> dict[str, Any]:
         """Its scores on samples that it has not seen; read by plain torch."""
         before = score(net, test)
         after = before
         if self.out.is_file():
-            fixed = copy.deepcopy(net)
-            fixed.load_state_dict(torch.load(self.out, weights_only=True))
-            after = score(fixed, test)
+            after = score(_read(self.out, config), test)
         return {
             **self.said, "fixed": after.value, "steps": self.steps,
             "fixed early": self.early[1], "early": self.early_step, "loss se": _loss(before, after),

@@ -78,15 +78,23 @@ def pre_activations(case: Case, links: tuple[Link, ...]) -> dict[str, torch.Tens
 def refitted(
     case: Case, link: Link, changed: dict[str, torch.Tensor], wanted: torch.Tensor
 ) -> dict[str, torch.Tensor]:
+    """The link's weight and bias, fitted anew to give ``wanted``; nothing if no product was seen.
+
+    The ridge is chosen across two halves of the samples. Every other sample goes into the second,
+    whatever the batches are: a file can be one batch, or sorted by class.
+    """
     halves = [Moments.empty(), Moments.empty()]
     start = 0
-    for i, uses in enumerate(case.uses(changed, link.weight)):
+    batches = case.data.some()
+    for batch, uses in zip(batches, case.uses(changed, link.weight), strict=False):
         for use in uses:
             rows = use.rows()
             z = wanted[start : start + len(rows)]
-            thin = len(rows) // _ROWS + 1
-            halves[i % 2] = halves[i % 2].merge(Moments.of(rows[::thin], z[::thin]))
             start += len(rows)
+            thin = torch.arange(0, len(rows), len(rows) // _ROWS + 1)
+            odd = thin // max(1, len(rows) // batch.size) % 2 == 1  # places of a sample together
+            for i, kept in enumerate((thin[~odd], thin[odd])):
+                halves[i] = halves[i].merge(Moments.of(rows[kept], z[kept]))
     solved = solve(*halves)
     if solved is None:
         return {}

@@ -175,6 +175,22 @@ def test_moments_add_up(split, seed):
     )
 
 
+def test_a_refit_depends_on_the_samples_and_not_on_their_batches():
+    """A file that is one batch, or sorted by class, has two halves as good as any."""
+    torch.manual_seed(0)
+    module = build.each(build.mlp(3, 32, nn.Tanh), lambda p: p.normal_(0, 1))
+    found = []
+    for size in (64, 16):
+        case = case_of(module)
+        x, y = X[:64], Y[:64]
+        case.data = Minibatches(sample_of(x, y, size), None, size=32, seed=0, exact=False)
+        case.data.split = False
+        found.append(perform(Kappa(refit=True), case).changed)
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-5), name
+
+
 def test_ridge_finds_a_linear_map():
     random = torch.Generator().manual_seed(0)
     x, weight = torch.randn(400, 6, generator=random), torch.randn(3, 6, generator=random)
