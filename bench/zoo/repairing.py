@@ -58,13 +58,15 @@ class Watched:
 
     deadline: float
     steps: int = 0
+    counting: bool = False
 
     def start(self, what: str, total: int | None) -> None:
-        """A stage."""
+        """A stage: what is counted are steps of the optimiser, in races and in fine-tuning."""
+        self.counting = what in ("remedies", "fine-tuning")
 
     def advance(self, steps: int = 1) -> None:
-        """Steps of the optimiser, in races and in fine-tuning."""
-        self.steps += steps
+        """Steps of the optimiser, or samples that are looked at."""
+        self.steps += steps if self.counting else 0
         _check(self.deadline)
 
     def finish(self) -> None:

@@ -2,7 +2,9 @@
 
 Per channel c = RMS(W) sqrt(fan_in): W, b and running_mean / c, running_var / c^2. The function
 stays, but a step of the optimiser is no longer lost in weights whose scale means nothing. Where the
-norm's own scale and shift saturate what follows, both are shrunk as kappa would.
+norm's own scale and shift saturate what follows, both are shrunk as kappa would; where nothing has
+been learned they become what polar makes of a matrix: the orthogonal factor of diag(gamma) is its
+signs, and the shift is 0. Channels of which most are nearly off would learn less.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradscope.repair.base import Case, Remedy, Result, followed
 from gradscope.repair.capture import Capture
-from gradscope.repair.kappa import KINDS, Kappa
+from gradscope.repair.kappa import KINDS, Kappa, least_alpha
+from gradscope.repair.plan import LEARNED
 
 _aten = torch.ops.aten
 _NORMS = (
@@ -25,38 +28,43 @@ _NORMS = (
     _aten._batch_norm_with_update,
 )  # fmt: skip
 
+_NORMAL = 999  # quantiles that stand for a standard normal
+
 DRIFT = 1e-3
 """Change of the outputs, over their own size, up to which a fold counts as exact."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A weight with a bias, and the statistics of the norm that takes their result."""
+    """A weight with a bias; the statistics of the norm that takes their result, and its scale and
+    shift where it has them."""
 
     weight: str
     bias: str | None
     mean: str
     variance: str
+    scale: str | None
+    shift: str | None
 
 
 class _Norms(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, notes which product enters which batch norm."""
 
-    def __init__(self, capture: Capture, buffers: Mapping[str, torch.Tensor]) -> None:
+    def __init__(self, capture: Capture, known: Mapping[str, torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[Fold] = []
         self._capture = capture
         self._product = -1  # where the last product lies
-        self._names = {t.data_ptr(): name for name, t in buffers.items() if t.numel()}
+        self._names = {t.data_ptr(): name for name, t in known.items() if t.numel()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func.overloadpacket in _NORMS and len(args) >= 5:
-            names = [self._names.get(_pointer(t)) for t in args[3:5]]
-            if self._product == _pointer(args[0]) and all(names):
+            scale, shift, mean, variance = (self._names.get(_pointer(t)) for t in args[1:5])
+            if self._product == _pointer(args[0]) and mean and variance:
                 use = self._capture.uses[-1]
-                self.found.append(Fold(use.weight, use.bias, str(names[0]), str(names[1])))
+                self.found.append(Fold(use.weight, use.bias, mean, variance, scale, shift))
         seen = len(self._capture.uses)
         result = func(*args, **(kwargs or {}))
         if len(self._capture.uses) > seen:
@@ -93,6 +101,10 @@ class BatchNormFold(Remedy):
             said.append(f"{fold.weight}: folded into {fold.mean.rpartition('.')[0]}")
         scaled = _norms_shrunk(case)
         said += [f"{name}: shrunk" for name in scaled]
+        if not _has_learned(case):
+            signs = _signs(case)
+            said += [f"{name}: nothing learned, its signs" for name in signs if name in scaled]
+            scaled |= signs
         return followed(case, Result(changed | scaled, tuple(said)), Kappa())
 
 
@@ -102,7 +114,8 @@ def find_folds(case: Case) -> list[Fold]:
     batch = next(case.data.once(), None)
     if batch is None:
         return []
-    with torch.no_grad(), Capture(case.tensors) as capture, _Norms(capture, case.buffers) as norms:
+    known = {**case.buffers, **case.tensors}
+    with torch.no_grad(), Capture(case.tensors) as capture, _Norms(capture, known) as norms:
         case.trainee.call(batch)
     uses = [use.weight for use in capture.uses]
     return [f for f in norms.found if uses.count(f.weight) == 1]
@@ -142,6 +155,26 @@ def _norms_shrunk(case: Case) -> dict[str, torch.Tensor]:
         if site.shrink is not None and site.shrink > 1:
             for name in site.parameters:
                 found[name] = case.tensors[name].detach() / site.shrink
+    return found
+
+
+def _has_learned(case: Case) -> bool:
+    skill = case.measured.skill
+    return skill is not None and skill.value is not None and skill.value > LEARNED
+
+
+def _signs(case: Case) -> dict[str, torch.Tensor]:
+    """Scales to their signs over the alpha of a standard normal, shifts to 0."""
+    found = {}
+    normal = torch.special.ndtri(torch.linspace(0, 1, _NORMAL + 2, dtype=torch.float64)[1:-1])
+    kinds = {name: site.kind for site in case.measured.sites for name in site.parameters}
+    for fold in find_folds(case):
+        if fold.scale is None or fold.shift is None:
+            continue
+        kind = KINDS.get(kinds.get(fold.scale, ""))
+        alpha = least_alpha(normal, kind) if kind is not None else 1.0
+        found[fold.scale] = case.tensors[fold.scale].detach().sign() / alpha
+        found[fold.shift] = torch.zeros_like(case.tensors[fold.shift])
     return found
 
 
