@@ -33,6 +33,10 @@ they are and multiplies the loss, so either acquits."""
 LEARNING = 0.1
 """Skill beyond two standard errors that shows that a model has learned something."""
 
+FAR_BEHIND = 0.5
+"""Share of what a plain learner reaches on the same samples below which a model that has learned
+something is far behind."""
+
 BOTH = (0.2, 0.5)
 """Skill and accuracy's skill that acquit together: on wrong labels neither can be high."""
 
@@ -104,11 +108,40 @@ def is_scored(measured: Measurements) -> bool:
 
 
 def fails_at_its_task(measured: Measurements) -> bool:
-    """Whether labelled data show that the model is no better than guessing, or confidently wrong.
+    """Whether labelled data show that the model is no better than guessing, confidently wrong, or
+    :func:`is_far_behind` what can be learned.
 
     Between this and :func:`works` lie networks that are learning, and some that are stuck half-way:
     what is wrong with their size is then no more than a warning.
     """
+    return _knows_nothing(measured) or is_far_behind(measured)
+
+
+def has_learned_in_part(measured: Measurements) -> bool:
+    """Whether it is better than guessing and yet does not work: what can be learned matters."""
+    known = is_scored(measured) and not works(measured)
+    return known and not _knows_nothing(measured)
+
+
+def is_far_behind(measured: Measurements) -> bool:
+    """Whether a model that has learned something knows less than half of what a plain learner
+    does, beyond two standard errors.
+
+    By itself that is no fault: a network in its first steps is behind, too. Where something is
+    wrong with its numbers as well, it will not catch up.
+    """
+    skill, other = measured.skill, measured.reference
+    if skill is None or other is None or not has_learned_in_part(measured):
+        return False
+    accuracy = other.metric == "accuracy"
+    value = skill.accuracy_skill if accuracy else skill.value
+    error = skill.accuracy_error if accuracy else skill.error
+    if value is None or error is None or value >= FAR_BEHIND * other.score:
+        return False
+    return other.score - value > 2 * math.hypot(error, other.error)
+
+
+def _knows_nothing(measured: Measurements) -> bool:
     if not is_scored(measured) or works(measured):
         return False
     skill = measured.skill

@@ -11,12 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gradscope.attribution import ACCURACY_SKILL, LEARNING, SKILL, is_scored, works
+from gradscope.attribution import (
+    ACCURACY_SKILL,
+    LEARNING,
+    SKILL,
+    is_far_behind,
+    is_scored,
+    works,
+)
 from gradscope.config import Settings
 from gradscope.counterfactual import CLEAR, Outcome, outcome
 from gradscope.findings import Cause, Finding, grouped, places
-from gradscope.judgement import advice, causes_of, cautions, deciding, open_questions, sentence
-from gradscope.measurements import Measurements, Skill, Trial
+from gradscope.judgement import (
+    advice,
+    behind,
+    causes_of,
+    cautions,
+    deciding,
+    not_acquitted,
+    open_questions,
+    sentence,
+)
+from gradscope.measurements import Measurements, Reference, Skill, Trial
 
 
 class Verdict(StrEnum):
@@ -50,10 +66,14 @@ class Diagnosis:
     summary: str
     causes: tuple[Cause, ...]
     evidence: tuple[Evidence, ...]
-    provisional: bool = True
     settle: str | None = None
     otherwise: tuple[str, ...] = ()
     advice: str | None = None
+
+    @property
+    def provisional(self) -> bool:
+        """Whether something that can be asked for would settle it: see ``settle``."""
+        return self.settle is not None
 
 
 @dataclass(frozen=True)
@@ -141,7 +161,7 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
         return _working(m, findings)
     doubts = [] if labelled else open_questions(findings)
     if grave:
-        return _found(m, Verdict.UNHEALTHY, [*grave, *doubts], findings)
+        return _found(m, Verdict.UNHEALTHY, [*grave, *doubts, *behind(findings, grave)], findings)
     if doubts:
         causes = causes_of(m, doubts)
         told = sentence(causes, doubts)[:-1]
@@ -181,6 +201,9 @@ def _found(
         otherwise.append("healthy if labels in --data showed that it works")
     told = [f for f in every if f.severity.rank or f in findings]
     summary = sentence(causes, told)
+    if m.reference is not None and is_far_behind(m):
+        summary = f"{summary} It knows less than half of what {_plain(m.reference)} does."
+        otherwise.append(f"less grave if it were level with {_plain(m.reference)}")
     return Diagnosis(
         verdict, summary, causes, _evidence(m, findings), otherwise=tuple(otherwise),
         advice=advice(causes, told),
@@ -222,6 +245,15 @@ def _working(m: Measurements, findings: Sequence[Finding]) -> Diagnosis:
     where = "held-out data" if m.skill.held_out else "this sample"
     accuracy = "" if m.skill.accuracy is None else f", accuracy {m.skill.accuracy:.2f}"
     summary = f"It works: skill {_number(m.skill.value)}{accuracy} on {where}."
+    left = not_acquitted(m, findings)
+    if left:
+        causes = causes_of(m, left)
+        summary = f"{summary[:-1]}, but {left[0].where}: {left[0].message}."
+        return Diagnosis(
+            Verdict.WARNING, summary, causes, _evidence(m, left),
+            otherwise=(f"healthy without {left[0].code} {left[0].name}",),
+            advice=advice(causes, left),
+        )  # fmt: skip
     doubts = [f for f in findings if f.cause is not None and (f.hinges or f.severity.rank)]
     otherwise = [f"undetermined without labels ({f.code} {f.name})" for f in doubts[:1]]
     otherwise.append(f"no longer healthy by its work alone at a skill of {SKILL} or less")
@@ -247,7 +279,8 @@ def _learned(m: Measurements) -> str:
     if skill.held_out and of_sample > SKILL and best < SKILL:
         return "It knows the sample but not the held-out data (overfitted, or wrong labels)"
     if best > LEARNING:
-        return f"It has learned its task in part (skill {_number(skill.value)})"
+        than = "" if m.reference is None else f", {_plain(m.reference)}"
+        return f"It has learned its task in part (skill {_number(skill.value)}{than})"
     return "It has not learned its task, or not yet"
 
 
@@ -266,6 +299,10 @@ def _within_limit(group: Sequence[Finding]) -> str:
     return f"less grave if {finding.code} {finding.name} were within {_number(finding.threshold)}"
 
 
+def _plain(other: Reference) -> str:
+    return f"a plain learner on {other.samples} samples ({other.metric} {other.score:.2f})"
+
+
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
@@ -279,6 +316,10 @@ def _evidence(m: Measurements, findings: Sequence[Finding]) -> tuple[Evidence, .
         if m.skill.accuracy_skill is not None:
             statement = f"accuracy above guessing, {where}"
             found.append(Evidence(statement, m.skill.accuracy_skill, ACCURACY_SKILL))
+    if m.reference is not None:
+        how = f"{m.reference.how}, {m.reference.samples} samples"
+        statement = f"{m.reference.metric} above guessing of a plain learner ({how})"
+        found.append(Evidence(statement, m.reference.score, None))
     if m.trial is not None:
         statement = "gain of a repaired copy over an untreated one, share of what is above chance"
         found.append(Evidence(statement, m.trial.gain, CLEAR))

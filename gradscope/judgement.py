@@ -71,6 +71,18 @@ def open_questions(findings: Sequence[Finding]) -> list[Finding]:
     return [f for f in findings if f.hinges and f.cause is not None]
 
 
+def not_acquitted(measured: Measurements, findings: Sequence[Finding]) -> list[Finding]:
+    """What stays a warning where the first head works: numbers that are not finite, and what keeps
+    the gradient of another head, of which its skill says nothing."""
+    others = {head.name for head in measured.heads[1:]}
+    return [f for f in cautions(findings) if f.cause is Cause.NONFINITE or f.about in others]
+
+
+def behind(findings: Sequence[Finding], deciding: Sequence[Finding]) -> list[Finding]:
+    """Warnings of large inputs that do not decide, but bring about what does."""
+    return [f for f in cautions(findings) if f.code == "GS501" and f not in deciding]
+
+
 def cautions(findings: Sequence[Finding]) -> list[Finding]:
     """Findings that make a warning of the verdict."""
     return [f for f in findings if f.severity is Severity.WARNING and f.cause is not None]

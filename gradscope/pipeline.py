@@ -216,6 +216,9 @@ def examined(
     untried = replace(settings, probe=replace(settings.probe, trial=0))
     command = None if settings.in_memory else command_for(untried)
     findings = run_rules(measurements, limits, command)
+    measurements = _with_reference(measurements, sample, limits)
+    if measurements.reference is not None:
+        findings = run_rules(measurements, limits, command)
     if settings.probe.trial and model.module is not None and sample is not None:
         causes = diagnose(measurements, findings).causes
         measurements = _tried(model, sample, validation, measurements, causes, settings, progress)
@@ -267,6 +270,28 @@ def _tried(
     if isinstance(trial, Skipped):
         return replace(measurements, skipped=(*measurements.skipped, trial))
     return replace(measurements, trial=trial)
+
+
+def _with_reference(measured: Measurements, sample: Sample | None, limits: Limits) -> Measurements:
+    """The measurements with what a plain learner reaches, where the verdict depends on it."""
+    from gradscope.attribution import has_learned_in_part
+    from gradscope.diagnosis import diagnose
+    from gradscope.measurements import Reference
+    from gradscope.probe import reference
+    from gradscope.rules import run_rules
+
+    skill = measured.skill
+    if sample is None or sample.synthetic or skill is None or not has_learned_in_part(measured):
+        return measured
+    metric = "skill" if skill.accuracy_skill is None else "accuracy"
+    perfect = replace(measured, reference=Reference(1.0, 0.0, metric, "supposed", 0, 0))
+    now, then = (diagnose(m, run_rules(m, limits)) for m in (measured, perfect))
+    if now.verdict is then.verdict:
+        return measured
+    found = reference(sample, skill.loss_kind)
+    if isinstance(found, Skipped):
+        return replace(measured, skipped=(*measured.skipped, found))
+    return replace(measured, reference=found)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -24,7 +24,7 @@ from gradscope.measurements.run import (
     RunInfo,
     SampleInfo,
 )
-from gradscope.measurements.scores import Arm, Skill, Trial
+from gradscope.measurements.scores import Arm, Reference, Skill, Trial
 from gradscope.measurements.sites import Site, TimeStep, Units
 from gradscope.measurements.states import Role, State
 
@@ -47,6 +47,7 @@ __all__ = [
     "Outlier",
     "Parameter",
     "Parity",
+    "Reference",
     "Role",
     "RunInfo",
     "SampleInfo",
@@ -69,7 +70,7 @@ class Measurements:
     measured: then only ``parameters`` speak (a state_dict without its architecture), or also
     ``sites``, if the model was :attr:`was_run`.
     ``skill`` is that of the held-out data, if there are any, and ``sample_skill`` then that of the
-    sample.
+    sample. ``reference`` is measured only where the verdict may depend on it.
     """
 
     model: ModelInfo
@@ -81,6 +82,7 @@ class Measurements:
     parameters: tuple[Parameter, ...] = ()
     skill: Skill | None = None
     sample_skill: Skill | None = None
+    reference: Reference | None = None
     trial: Trial | None = None
     skipped: tuple[Skipped, ...] = ()
     inputs: tuple[InputStats, ...] = ()

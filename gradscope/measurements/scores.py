@@ -38,6 +38,28 @@ class Skill:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What a plain learner reaches on the sample: a lower bound of what can be learned.
+
+    Attributes:
+        score: share of what is above guessing, on samples left out: of the accuracy, or 1 - MSE /
+            variance.
+        error: its standard error over samples.
+        metric: accuracy or skill: with which of the model's own scores it is to be compared.
+        how: the learner.
+        samples: how many of them.
+        features: numbers a sample that vary.
+    """
+
+    score: float
+    error: float
+    metric: str
+    how: str
+    samples: int
+    features: int
+
+
+@dataclass(frozen=True)
 class Arm:
     """One of the two copies of a trial, scored on held-out data while it trains.
 

@@ -47,6 +47,7 @@ def as_dict(inspection: Inspection) -> dict[str, Any]:
         "otherwise": plain(diagnosis.otherwise),
         "skill": plain(m.skill),
         "sample_skill": plain(m.sample_skill),
+        "reference": plain(m.reference),
         "trial": plain(m.trial),
         "run": plain(m.run),
         "inputs": plain(m.inputs),

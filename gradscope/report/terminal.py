@@ -96,8 +96,6 @@ def _verdict(page: Page, inspection: Inspection) -> None:
     shown = diagnosis.otherwise if page.canvas.all_layers else diagnosis.otherwise[:1]
     for text in shown:
         page.wrapped(f"{indent}Otherwise: ", "dim", text)
-    if diagnosis.provisional:
-        page.line(indent, ("provisional: thresholds of a first calibration", "dim"))
 
 
 def _numbers(m: Measurements) -> list[str]:

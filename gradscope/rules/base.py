@@ -105,5 +105,6 @@ class Rule(ABC):
 
     @staticmethod
     def graver(measured: Measurements, otherwise: Severity = Severity.WARNING) -> Severity:
-        """Error where labelled data show that the model does not work; else ``otherwise``."""
+        """Error where labelled data show that the model does not work, or knows far less than can
+        be learned; else ``otherwise``."""
         return Severity.ERROR if fails_at_its_task(measured) else otherwise

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-from gradscope.attribution import is_entry, saturation_cause, weights_feeding
+from gradscope.attribution import is_entry, is_far_behind, saturation_cause, weights_feeding
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Feature, InputStats, Measurements, Role
 from gradscope.places import listed
@@ -25,11 +25,12 @@ class InputScale(Rule):
         "and its mean with its standard deviation. A warning where the first layer's activation is "
         "saturated and the input exceeds the weights' own size (init_ratio): bounded activations "
         "often learn from large inputs all the same, if a step of the optimiser times the input "
-        "does not throw them from one end to the other. Where it does, where the first activation "
-        "is a gate or does not saturate and the input is far larger still, or where the mean is "
-        "far beyond the spread, it is an error if labelled data show that the model does not work, "
-        "else information. Raw data of a moderate size are a warning at most: adaptive optimisers "
-        "learn from them."
+        "does not throw them from one end to the other. Where it does, where a model that has "
+        "learned something knows less than half of what a plain learner does, where the first "
+        "activation is a gate or does not saturate and the input is far larger still, or where the "
+        "mean is far beyond the spread, it is an error if labelled data show that the model does "
+        "not work, else information. Raw data of a moderate size are a warning at most: adaptive "
+        "optimisers learn from them."
     )
     thresholds: ClassVar = {
         "rms": Threshold(3.0, "root mean square", "usual weights then saturate 55 % of a tanh"),
@@ -66,7 +67,8 @@ class InputScale(Rule):
             if saturated is None and not offset and not unbounded:
                 continue
             grave = offset or (unbounded and given.rms > self.limit("large"))
-            grave = grave or (saturated is not None and given.rms > self.limit("bounded"))
+            stuck = given.rms > self.limit("bounded") or is_far_behind(measured)
+            grave = grave or (saturated is not None and stuck)
             severity = Severity.WARNING
             if saturated is None or grave:
                 severity = self.graver(measured, Severity.INFORMATION)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import (
@@ -10,6 +10,8 @@ from gradscope.measurements import (
     GradientStats,
     InputStats,
     Measurements,
+    Parameter,
+    Role,
     State,
 )
 from gradscope.rules.base import Remedy, Rule
@@ -25,7 +27,10 @@ class NonFinite(Rule):
     explanation = (
         "Anything computed from a NaN is NaN, so only the first place matters: the input, bad "
         "weights, else the first operation whose result is not finite although all that it was "
-        "given is, forward or backward."
+        "given is, forward or backward. An infinite bias in front of a bounded activation is a "
+        "constant to all that follows, and its gradient is 0: where every gradient and the loss "
+        "are finite such weights are a warning, with labels or without. They break nothing, but "
+        "they are lost, and a sum, a penalty or a cast that meets them is lost as well."
     )
     causes = (Cause.NONFINITE,)
     remedy = Remedy(
@@ -35,9 +40,14 @@ class NonFinite(Rule):
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         bad = [p for p in measured.parameters if p.weight.state is State.NONFINITE]
+        contained = bool(bad) and _is_contained(measured, bad)
+        severity = Severity.WARNING if contained else Severity.ERROR
         for found in bad:
             share = found.weight.nonfinite_fraction or 0.0
-            yield self._error(found.name, f"{share:.2%} of its values are NaN or infinite", share)
+            message = f"{share:.2%} of its values are NaN or infinite"
+            if contained:
+                message += "; the bounded activation behind makes constants of them"
+            yield self._found(severity, found.name, message, share)
         entering = [i for i in measured.inputs if i.nonfinite_fraction]
         for given in entering:
             share = given.nonfinite_fraction
@@ -69,8 +79,11 @@ class NonFinite(Rule):
                     return
 
     def _error(self, where: str, message: str, value: float | None) -> Finding:
+        return self._found(Severity.ERROR, where, message, value)
+
+    def _found(self, severity: Severity, where: str, message: str, value: float | None) -> Finding:
         return self.finding(
-            Severity.ERROR, where, message, value=value, threshold=0.0, cause=Cause.NONFINITE
+            severity, where, message, value=value, threshold=0.0, cause=Cause.NONFINITE
         )
 
     @staticmethod
@@ -83,8 +96,33 @@ class NonFinite(Rule):
         gradient = GradientStats(State.NONFINITE, 64, 0.1, 0.1, 0.1, nonfinite_fraction=0.5)
         return (
             measured(site("0/tanh"), parameters=(parameter("0.weight", weight=bad),)),
+            measured(
+                site("0/relu", kind="relu", saturated_fraction=None),
+                parameters=(parameter("0.weight", weight=bad),),
+            ),
             measured(site("0/tanh", nonfinite_fraction=0.2)),
             measured(site("0/tanh"), parameters=(parameter("0.weight", gradient=gradient),)),
             measured(site("0/tanh"), inputs=(InputStats("x", 8, 1.0, 0.0, 1.0, 0.1),)),
             measured(site("0/tanh"), first_nonfinite=FirstNonfinite("log", "0.bias", False)),
         )
+
+
+def _is_contained(measured: Measurements, bad: Sequence[Parameter]) -> bool:
+    """Whether bounded activations make constants of all that is not finite.
+
+    A NaN comes through anything, and an infinity through what is not bounded: then a gradient or
+    the loss is not finite.
+    """
+    bounded = {
+        name
+        for s in measured.sites
+        if s.role in (Role.HIDDEN, Role.GATE) and s.saturated_fraction is not None
+        for name in s.parameters
+    }
+    if not measured.heads or any(p.name not in bounded for p in bad):
+        return False
+    every = (g for p in measured.parameters for g in (p.gradient, p.loss_gradient))
+    known = [g for g in every if g is not None]
+    if not known or any(g.state is State.NONFINITE for g in known):
+        return False
+    return all(s is None or s.loss is not None for s in (measured.skill, measured.sample_skill))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from gradscope.attribution import bounded_hidden, saturation_cause
+from gradscope.attribution import USUAL_RATIO, bounded_hidden, saturation_cause, typical_ratio
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role
 from gradscope.rules.base import Remedy, Rule, Threshold
@@ -23,7 +23,8 @@ class SaturatedActivation(Rule):
         "no verdict: healthy networks have been measured with .90 to .96 in one dense layer of "
         "eight. Judged are hidden activations only; gates are often meant to be shut, and an "
         "output is meant to be confident. Over the whole network it is an error where labelled "
-        "data show that the model does not work: trained networks saturate too, and work."
+        "data show that the model does not work: trained networks saturate too, and work. Where "
+        "weights of a usual size saturate because of what comes in, GS501 judges how large that is."
     )
     thresholds: ClassVar = {
         "site": Threshold(0.96, "share", "above what healthy networks show in a single layer"),
@@ -43,6 +44,7 @@ class SaturatedActivation(Rule):
         mean = measured.hidden_saturation
         model, single = self.limit("model"), self.limit("site")
         widespread = mean is not None and mean > model
+        by_inputs = _by_inputs(measured)
         for found in bounded_hidden(measured):
             share = found.saturated_fraction or 0.0
             limit = model if widespread else single
@@ -51,7 +53,9 @@ class SaturatedActivation(Rule):
             message = f"{share:.0%} of it saturated (limit {limit:.0%})"
             if widespread:
                 message += f"; {mean:.0%} over all hidden activations"
-            severity = self.graver(measured) if widespread else Severity.WARNING
+            severity = Severity.WARNING
+            if widespread and not by_inputs:
+                severity = self.graver(measured)
             yield self.finding(
                 severity, found.id, message, value=share, threshold=limit,
                 cause=saturation_cause(measured, found), hinges=widespread,
@@ -74,3 +78,11 @@ class SaturatedActivation(Rule):
             measured(full, full),
             measured(full, full, skill=poor_skill()),
         )
+
+
+def _by_inputs(measured: Measurements) -> bool:
+    """Whether the inputs saturate the first layer and the weights are of a usual size: what lies
+    behind is then carried along, by a residual sum for example."""
+    causes = (saturation_cause(measured, s) for s in bounded_hidden(measured))
+    usual = (typical_ratio(measured) or 0.0) < USUAL_RATIO
+    return usual and Cause.LARGE_INPUTS in causes

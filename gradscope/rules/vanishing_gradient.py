@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gradscope.attribution import attenuation_causes, is_scored, lone_layer, saturation_cause
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import LedgerEntry, Measurements, Role, Site, State
+from gradscope.measurements import Head, Ledger, LedgerEntry, Measurements, Role, Site, State
 from gradscope.rules.base import Remedy, Rule, Threshold
 from gradscope.rules.examples import chain, measured, poor_skill, site
 from gradscope.typical import typical_gain
@@ -28,7 +28,8 @@ class VanishingGradient(Rule):
         "report says at which layer the decades are lost, and whether to the weights, the slope of "
         "the activation or its derivative. Lost to the weights of a single layer it is a warning: "
         "that layer's own gradient is not small, so it usually recovers. Converged networks lose "
-        "gradient too, and work: without labels it is a warning. On a chain the layers are also "
+        "gradient too, and work: without labels it is a warning. Every head is judged by itself, "
+        "and named; that the first one works acquits no other. On a chain the layers are also "
         "taken by themselves: where a signal spread over all directions would pass them, padding "
         "and pooling make g small, and it is a warning; where it would be lost as well, less is an "
         "error."
@@ -69,13 +70,14 @@ class VanishingGradient(Rule):
                 severity, gone.id, message, threshold=limit,
                 cause=_cause_of_nothing(measured, gone), hinges=True, about="no gradient",
             )  # fmt: skip
+        yield from self._dead_heads(measured)
         for head in measured.heads:
             g = head.ledger.gain
-            error, warning = self._limit(measured), self.limit("warning")
+            error, warning = self._limit(measured, head), self.limit("warning")
             if g is None or g >= max(warning, error):
                 continue
             alone = g < error and lone_layer(head.ledger, self.limit("alone"))
-            decides = head is measured.heads[0] and is_scored(measured) and not alone
+            decides = is_scored(measured) and not alone
             severity = Severity.ERROR if g < error and decides else Severity.WARNING
             limit = error if g < error else warning
             entries = [e.label for e in head.ledger.entries]
@@ -90,9 +92,26 @@ class VanishingGradient(Rule):
                 hinges=True, about=head.name,
             )  # fmt: skip
 
-    def _limit(self, measured: Measurements) -> float:
-        """Of g for an error: by what the layers by themselves would lose."""
-        typical = typical_gain(measured)
+    def _dead_heads(self, measured: Measurements) -> Iterator[Finding]:
+        """Heads behind the first one from which no gradient at all comes back."""
+        sites = {s.id: s for s in measured.sites}
+        for head in measured.heads[1:]:
+            known = (sites.get(e.site) for e in head.ledger.entries)
+            mine = [s for s in known if s is not None]
+            silent = [s for s in mine if s.gradient_state is State.ZERO]
+            if head.input_gain is not None or head.ledger.total is not None or not silent:
+                continue
+            limit = self.limit("total")
+            severity = Severity.ERROR if is_scored(measured) else Severity.WARNING
+            message = f"no gradient at all comes back from {head.name} (limit {limit:.1f} decades)"
+            yield self.finding(
+                severity, silent[0].id, message, threshold=limit,
+                cause=_cause_of_nothing(measured, silent[0]), hinges=True, about=head.name,
+            )  # fmt: skip
+
+    def _limit(self, measured: Measurements, head: Head) -> float:
+        """Of g for an error; on the first head's way by what the layers by themselves lose."""
+        typical = typical_gain(measured) if head is measured.heads[0] else None
         if typical is None:
             return self.limit("total")
         agreed = typical.total < self.limit("typical")
@@ -111,6 +130,8 @@ class VanishingGradient(Rule):
             measured(site("0/tanh"), total=-5.8, skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8),
             measured(site("0/tanh"), total=-2.3),
+            measured(silent, heads=_heads(None), skill=poor_skill()),
+            measured(site("0/tanh"), heads=_heads(-6.0), skill=poor_skill()),
             chain(0.58, total=-2.7, skill=poor_skill()),
             chain(1.0, total=-3.7, skill=poor_skill()),
             measured(
@@ -121,6 +142,16 @@ class VanishingGradient(Rule):
                 skill=poor_skill(),
             ),
         )
+
+
+def _heads(total: float | None) -> tuple[Head, ...]:
+    """A head that loses nothing, and one that loses this much."""
+    entries = (_ENTRY, replace(_ENTRY, site="2/tanh"))
+    found = []
+    for name, g in (("output[0]", -0.5), ("output[1]", total)):
+        ledger = Ledger(g, 0.02, g, g, 0.0, g, 400, 0, 9, entries, ())
+        found.append(Head(name, (100, 10), 0, None, g, ledger))
+    return tuple(found)
 
 
 def _without_any(measured: Measurements) -> Site | None:
