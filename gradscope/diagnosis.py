@@ -15,6 +15,7 @@ from gradscope.attribution import (
     ACCURACY_SKILL,
     LEARNING,
     SKILL,
+    has_learned_in_part,
     is_far_behind,
     is_scored,
     works,
@@ -87,6 +88,17 @@ class Inspection:
     findings: tuple[Finding, ...]
     diagnosis: Diagnosis
     settings: Settings | None = None
+
+
+def if_all_could_be_learned(measured: Measurements) -> Measurements | None:
+    """The same with a plain learner that knows everything: if the verdict is another one then, what
+    a plain learner really reaches has to be measured. None where the model works, or knows nothing.
+    """
+    skill = measured.skill
+    if skill is None or measured.sample.synthetic or not has_learned_in_part(measured):
+        return None
+    metric = "skill" if skill.accuracy_skill is None else "accuracy"
+    return replace(measured, reference=Reference(1.0, 0.0, metric, "supposed", 0, 0))
 
 
 def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:

@@ -274,17 +274,13 @@ def _tried(
 
 def _with_reference(measured: Measurements, sample: Sample | None, limits: Limits) -> Measurements:
     """The measurements with what a plain learner reaches, where the verdict depends on it."""
-    from gradscope.attribution import has_learned_in_part
-    from gradscope.diagnosis import diagnose
-    from gradscope.measurements import Reference
+    from gradscope.diagnosis import diagnose, if_all_could_be_learned
     from gradscope.probe import reference
     from gradscope.rules import run_rules
 
-    skill = measured.skill
-    if sample is None or sample.synthetic or skill is None or not has_learned_in_part(measured):
+    skill, perfect = measured.skill, if_all_could_be_learned(measured)
+    if sample is None or skill is None or perfect is None:
         return measured
-    metric = "skill" if skill.accuracy_skill is None else "accuracy"
-    perfect = replace(measured, reference=Reference(1.0, 0.0, metric, "supposed", 0, 0))
     now, then = (diagnose(m, run_rules(m, limits)) for m in (measured, perfect))
     if now.verdict is then.verdict:
         return measured
