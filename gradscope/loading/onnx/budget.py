@@ -17,9 +17,11 @@ from gradscope.loading.onnx.graph import Node
 Tensor = torch.Tensor
 MOST_STEPS = 100_000  # of all loops in one run, those of loops within loops counted each
 _MOST_WORK = 1 << 42  # multiplications and results of all that runs from the first step of a loop
-_LARGE = 1 << 28  # elements below which a result is not looked at
+_LARGE = 1 << 28  # bytes that loops may keep in any memory
 _MOST = 1 << 30  # elements that may be made out of little
 _GROWTH = 256  # times as many elements as the largest input: out of little
+_SMALL = 1 << 26  # elements that may be made of anything
+_GROWTH_OF_RUN = 1024  # times as many elements as inputs and weights of the whole run together
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Einsum"})
 _BROADCASTS = frozenset({
     "Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "PRelu",
@@ -28,32 +30,39 @@ _BROADCASTS = frozenset({
 })  # fmt: skip
 
 
-def check_result(node: Node, values: Sequence[Any]) -> None:
+def check_result(node: Node, values: Sequence[Any], given: float = math.inf) -> None:
     """Refuse a result that no machine, or not this one, has room for.
 
     Args:
         node: about to run.
         values: its inputs.
+        given: elements of all that the run was given, inputs and weights: what doubles from node to
+            node is large beside these alone.
 
     Raises:
         ValueError: the size.
     """
     tensors = [v for v in values if isinstance(v, Tensor)]
-    if len(tensors) < 2 or math.prod(t.numel() for t in tensors) <= _LARGE:
+    if len(tensors) < 2 or math.prod(t.numel() for t in tensors) <= _SMALL:
         return  # nothing that is joined, broadcast or multiplied becomes larger
     shape = _shape(node, tensors)
     if shape is not None:
-        check_shape(shape, tensors)
+        check_shape(shape, tensors, given)
 
 
-def check_shape(shape: Sequence[int], inputs: Sequence[Tensor]) -> None:
+def check_shape(shape: Sequence[int], inputs: Sequence[Tensor], given: float = math.inf) -> None:
     """The same where the shape of the result is known."""
-    made, given = math.prod(shape), max(t.numel() for t in inputs)
-    if made <= _LARGE:
+    made, largest = math.prod(shape), max(t.numel() for t in inputs)
+    if made <= _SMALL:
         return
     size = made * max(t.element_size() for t in inputs)
-    if (made > _MOST and made > _GROWTH * given) or size > _memory():
-        raise ValueError(f"asks for a tensor of shape {list(shape)} ({size >> 30} GiB)")
+    grown = made > _GROWTH_OF_RUN * given or (made > _MOST and made > _GROWTH * largest)
+    if grown or size > _memory():
+        raise ValueError(f"asks for a tensor of shape {list(shape)} ({_human(size)})")
+
+
+def _human(size: int) -> str:
+    return f"{size >> 30} GiB" if size >> 30 else f"{size >> 20} MiB"
 
 
 def _shape(node: Node, tensors: Sequence[Tensor]) -> tuple[int, ...] | None:
@@ -97,9 +106,14 @@ def _einsum(equation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]
 
 
 class Budget:
-    """What has been spent in one run, by all of its loops together."""
+    """What has been spent in one run, by all of its loops together.
 
-    def __init__(self) -> None:
+    Attributes:
+        given: elements of the inputs and weights of the run.
+    """
+
+    def __init__(self, given: float = math.inf) -> None:
+        self.given = given
         self.steps = self.work = self.held = 0
 
     def step(self) -> None:
@@ -109,7 +123,15 @@ class Budget:
             ValueError: there have been too many.
         """
         self.steps += 1
-        if self.steps > MOST_STEPS:
+        self.plan(0)
+
+    def plan(self, steps: float) -> None:
+        """So many more steps are sure to come.
+
+        Raises:
+            ValueError: they will be too many.
+        """
+        if self.steps + steps > MOST_STEPS:
             raise ValueError(f"runs more than {MOST_STEPS} times")
 
     def spend(self, node: Node, values: Sequence[Any], results: Sequence[Any]) -> None:

@@ -31,16 +31,27 @@ class Scope(dict[str, Any]):
     """
 
     def __init__(
-        self, around: Scope | None, parameters: Mapping[str, Any], trace: Trace | None = None
+        self,
+        around: Scope | None,
+        parameters: Mapping[str, Any],
+        trace: Trace | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.around, self.parameters, self.trace = around, parameters, trace
-        self.budget: Budget = around.budget if around is not None else Budget()
+        self.budget: Budget = budget or (around.budget if around is not None else Budget())
 
     def __missing__(self, name: str) -> Any:
         if self.around is None:
             raise KeyError(name)
         return self.around[name]
+
+    def get_near(self, name: str) -> Any:
+        """The same, or None."""
+        try:
+            return self[name]
+        except KeyError:
+            return None
 
 
 @dataclass(eq=False)
@@ -100,6 +111,38 @@ class Program:
             call = Call(node, types, programs)
             self._steps.append(_Step(node, operator, call, last_use.get(i, ()), is_pure))
 
+    def least_steps(self, around: Scope) -> float:
+        """Steps that loops in this graph are sure to make when it runs, loops inside them counted.
+
+        Args:
+            around: what the graph around this one knows.
+        """
+        made = {name for step in self._steps for name in step.node.outputs}
+        total = 0.0
+        for step in self._steps:
+            if step.node.op != "Loop":
+                continue
+            trips, begins = (
+                self.constants.get(n, None if n in made else around.get_near(n))
+                for n in step.node.inputs[:2]
+            )
+            body = step.call.programs["body"]
+            runs = body.is_unending() and (not step.node.inputs[1] or _number(begins) == 1)
+            count = _number(trips)
+            if runs and count is not None and count > 0:
+                total += count * (1 + body.least_steps(around))
+        return total
+
+    def is_unending(self) -> bool:
+        """For the body of a loop: whether its condition is the one that it was given."""
+        makers = {n: s.node for s in self._steps for n in s.node.outputs}
+        name = self.graph.outputs[0].name
+        while name in makers and makers[name].op == "Identity":
+            name = makers[name].inputs[0]
+        if name in self.constants:
+            return bool(self.constants[name].all())
+        return len(self.graph.inputs) > 1 and name == self.graph.inputs[1].name
+
     def exchange(self, tanh: bool) -> int:
         """Runs every logistic activation as a tanh, or as what it is; how many there are."""
         count = 0
@@ -145,6 +188,11 @@ class Program:
         return [scope[o.name] for o in self.graph.outputs]
 
 
+def _number(value: Any) -> int | None:
+    single = isinstance(value, torch.Tensor) and value.numel() == 1
+    return int(value) if single else None
+
+
 def is_logistic(node: Node) -> bool:
     """Whether a node can be made a tanh by its name alone."""
     return node.op == "Sigmoid" and not node.domain
@@ -165,7 +213,7 @@ def _run(step: _Step, scope: Scope) -> None:
     together = _on_one_device(values)
     arguments = (step.call, scope, *together) if step.operator.scoped else (step.call, *together)
     try:
-        check_result(node, values)
+        check_result(node, values, scope.budget.given)
         result = step.operator.run(*arguments)
         results = result if isinstance(result, tuple) else (result,)
         if scope.budget.steps and not step.operator.scoped:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 
 from gradscope.loading.onnx import operators  # noqa: F401  (registers them)
+from gradscope.loading.onnx.budget import Budget
 from gradscope.loading.onnx.execute import Program, Scope, Trace
 from gradscope.loading.onnx.graph import Graph, ValueInfo
 from gradscope.loading.onnx.registry import Types
@@ -109,9 +110,14 @@ class OnnxModule(torch.nn.Module):
         """As :meth:`forward`; ``trace`` is told every tensor that is made."""
         given = self.bound(args, kwargs)
         values = [self._checked(i, given[i.name]) for i in self.graph.inputs]
-        scope = Scope(None, self._parameters, trace)
+        scope = Scope(None, self._parameters, trace, Budget(self._given(values)))
         results = self._lowered(values, scope)
         return {o.name: r for o, r in zip(self.graph.outputs, results, strict=True)}
+
+    def _given(self, values: Sequence[Any]) -> int:
+        """Elements of inputs, parameters and constants."""
+        held = (*values, *self._parameters.values(), *self._lowered.program.constants.values())
+        return sum(t.numel() for t in held if isinstance(t, torch.Tensor))
 
     def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs of a call by name, those that it may leave out included.

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import onnx
 import pytest
 import torch
 
+from gradscope.config import LoadSettings
+from gradscope.loading import load_model
 from gradscope.loading.onnx.budget import MOST_STEPS, Budget, check_result
+from gradscope.loading.onnx.execute import NodeError
 from gradscope.loading.onnx.graph import Node
+from tests.loading.onnx import hostile_models
+from tests.loading.onnx.broken import loop_of
 
 
 def _node(op: str, **attributes: object) -> Node:
@@ -52,6 +61,60 @@ def test_results_larger_than_the_machine(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("gradscope.loading.onnx.budget._memory", lambda: 1 << 31)
     with pytest.raises(ValueError, match=r"\(3 GiB\)"):
         check_result(_node("Add"), inputs)
+
+
+def test_results_that_are_large_beside_all_that_was_given() -> None:
+    """What doubles from node to node is never much larger than its own inputs."""
+    half = _of(2**25, 2)
+    check_result(_node("Concat", axis=0), (half, half), given=2**17)
+    check_result(_node("Concat", axis=0), (_of(2**25), _of(2**25)), given=8)
+    with pytest.raises(ValueError, match=r"\[67108864, 2\] \(512 MiB\)"):
+        check_result(_node("Concat", axis=0), (half, half), given=2**16)
+
+
+def _counted(proto: onnx.ModelProto, path: Path, monkeypatch: pytest.MonkeyPatch) -> int | str:
+    """Steps that its loops make on two samples, or the refusal if none was made."""
+    steps = []
+    monkeypatch.setattr(Budget, "step", lambda self: steps.append(1))
+    path.write_bytes(proto.SerializeToString())
+    module = load_model(str(path), LoadSettings()).module
+    assert module is not None
+    try:
+        module(torch.ones(2, 5))
+    except NodeError as error:
+        assert not steps
+        return str(error)
+    return len(steps)
+
+
+def _conditional(trips: int) -> onnx.ModelProto:
+    """Until the condition ends it, which it does after three steps."""
+    proto = loop_of(trips)
+    body = next(n for n in proto.graph.node if n.op_type == "Loop").attribute[0].g
+    on = next(n for n in body.node if n.output[0] == "on")
+    on.op_type, on.input[:] = "Less", ["i", "two"]
+    body.initializer.append(onnx.numpy_helper.from_array(np.array(2, np.int64), "two"))
+    return proto
+
+
+LOOPS: dict[str, tuple[onnx.ModelProto, int | str]] = {
+    "few steps": (loop_of(4), 4),
+    "no step": (loop_of(0), 0),
+    "all that are allowed, less than": (loop_of(300), 300),
+    "too many": (loop_of(MOST_STEPS + 1), "runs more than"),
+    "without end": (loop_of(2**63 - 1), "runs more than"),
+    "in each other": (hostile_models.BOMBS["Loop in a loop"], "runs more than"),
+    "as long as a condition holds": (_conditional(10**15), 3),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_that_nothing_ends_are_refused_before_their_first_step(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proto, expected = LOOPS[name]
+    found = _counted(proto, tmp_path / "m.onnx", monkeypatch)
+    assert (expected in found) if isinstance(expected, str) else found == expected
 
 
 def test_steps_of_loops() -> None:

@@ -35,6 +35,8 @@ def loop(
     most = math.inf if trips is None else int(number(trips))
     goes_on = condition is None or bool(number(condition))
     values, collected = list(carried), list[list[Any]]()
+    if goes_on and body.is_unending():
+        scope.budget.plan(most * (1 + body.least_steps(scope)))
     step = 0
     while goes_on and step < most:
         scope.budget.step()
