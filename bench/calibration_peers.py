@@ -2,7 +2,7 @@
 of SageMaker Debugger, AUTOTRAINER and DeepDiagnosis, from their documented definitions.
 
     python3 -m venv PEERS && PEERS/bin/pip install torch==2.13.0 torchdiag==0.1.0 traintools==0.6.2
-    PEERS/bin/python bench/calibration_peers.py --part dev [--dir DIR] [--out FILE]
+    PEERS/bin/python bench/calibration_peers.py --part PART [--dir DIR] [--out FILE]
 
 All of them watch training, so each gets what a training step would show it: the gradients of the
 mean loss over the sample, weights, and activations of modules. What needs a history of losses or
@@ -34,6 +34,14 @@ from bench.zoo.parts import PARTS
 from bench.zoo.rates import share, table
 from bench.zoo.records import records
 
+TITLES = {
+    "dev": "development families",
+    "held": "families of the second part",
+    "fresh": "families of the third part",
+    "fourth": "families of the fourth part",
+}
+SIGNALS = ("cnn1d", "unet1d")
+"""Kinds with activations of ``[N, channels, length]``."""
 BOUNDED = (nn.Tanh, nn.Sigmoid, nn.Softsign, nn.Hardtanh, nets.Arctan)
 
 
@@ -43,6 +51,8 @@ class Watched:
 
     net: nn.Module
     x: torch.Tensor
+    signals: bool = False
+    """Whether units are channels in three dimensions, too: ``[N, channels, length]``."""
     before: list[tuple[nn.Module, torch.Tensor]] = field(default_factory=list)
 
     @property
@@ -65,7 +75,7 @@ def watch(record: dict[str, Any]) -> Watched:
         net.load_state_dict(torch.load(f"{stem}.pt", weights_only=True))
     with np.load(stem.parent / f"{record['data']}.npz") as data:
         x, y = torch.from_numpy(data["x"]), torch.from_numpy(data["y"])
-    watched = Watched(net.eval(), x)
+    watched = Watched(net.eval(), x, record["kind"] in SIGNALS)
     hooks = [
         m.register_forward_hook(lambda m, args, out: watched.before.append((m, args[0].detach())))
         for m in net.modules()
@@ -79,10 +89,10 @@ def watch(record: dict[str, Any]) -> Watched:
     return watched
 
 
-def units(z: torch.Tensor) -> torch.Tensor:
-    """``[samples and places, units]``: channels second in images, last in sequences."""
-    if z.dim() == 4:
-        return z.movedim(1, -1).flatten(0, 2)
+def units(z: torch.Tensor, signals: bool) -> torch.Tensor:
+    """``[samples and places, units]``: channels second in images and signals, last in sequences."""
+    if z.dim() == 4 or (z.dim() == 3 and signals):
+        z = z.movedim(1, -1)
     return z.flatten(0, -2)
 
 
@@ -94,11 +104,11 @@ def sagemaker(w: Watched) -> bool:
         return True
     for module, z in w.before:
         if isinstance(module, nn.Tanh):
-            alive = units(z.abs() < 9.4999)
+            alive = units(z.abs() < 9.4999, w.signals)
         elif isinstance(module, nn.Sigmoid):
-            alive = units((z > -23) & (z < 16.99999))
+            alive = units((z > -23) & (z < 16.99999), w.signals)
         elif isinstance(module, nn.ReLU):
-            alive = units(z > 0)
+            alive = units(z > 0, w.signals)
         else:
             continue
         if ((alive.float().mean(0) < 0.01).float().mean()) > 0.5:
@@ -213,9 +223,9 @@ def main() -> None:
         rows.append((name, *cells, failed or "-"))
     head = ("", "faulty: warned", "healthy, nothing planted: warned",
             "healthy, planted but harmless: warned", "failed to run")  # fmt: skip
-    command = " ".join(["python bench/calibration_peers.py", *sys.argv[1:]])
-    part = "development" if options.part == "dev" else "untouched"
-    lines = [f"# Peers on the {part} families", "",
+    said_as = ["DIR" if a == str(options.dir) else a for a in sys.argv[1:]]
+    command = " ".join(["python bench/calibration_peers.py", *said_as])
+    lines = [f"# Peers on the {TITLES[options.part]}", "",
              f"`{command}`, {date.today()}, torch {torch.__version__}: {len(chosen)} models.", "",
              *table(head, rows)]  # fmt: skip
     text = "\n".join(lines).rstrip() + "\n"
