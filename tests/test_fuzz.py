@@ -13,7 +13,7 @@ from gradscope.errors import DataError
 from tests.fuzzing import jail
 from tests.fuzzing.corpus import FORMATS
 
-SEEDS = 10  # of each format: 150 files
+SEEDS = 10  # of each format: 160 files
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ import torch
 from gradscope.config import DataSettings
 from gradscope.errors import DataError
 from gradscope.loading.csv_cells import Kind, Profile, truth
-from gradscope.loading.csv_text import Layout, find_layout, rows_of
+from gradscope.loading.csv_text import Bound, Layout, find_layout, rows_of
 from gradscope.loading.numpy_files import reading
 from gradscope.loading.rows import Memory, Reader, Rows
 from gradscope.loading.table import CLASSES, Field, Group, Table, TableSource, find_label
 
 _CELLS = 250_000
 """Cells that are held as texts at a time."""
+
+LOOKED_AT = Bound(rows=1 << 20, characters=1 << 28)
+"""What is read of a file of which some rows are wanted, about 10 s: a few bytes that are gzipped
+unpack to hours of reading. ``--samples all`` reads all of it."""
 
 _REMEMBERED = 1 << 22
 """Rows whose labels are remembered from the first pass: they are asked for more than once."""
@@ -37,8 +42,11 @@ def open_csv(file: Path, settings: DataSettings) -> TableSource:
     layout = find_layout(file)
     label = find_label(layout.names, settings.label_column)
     scan = _Scan(layout, label)
-    scan.run()
+    bound = _bound(settings.samples)
+    scan.run(bound)
     notes = [str(layout)]
+    if bound.cut:
+        notes.append(f"samples are of its first {scan.count:,} rows; --samples all reads all of it")
     classes = scan.classes()
     left_out = scan.left_out()
     columns = [i for i in range(len(layout.names)) if i not in left_out]
@@ -47,6 +55,13 @@ def open_csv(file: Path, settings: DataSettings) -> TableSource:
     position = None if label is None else columns.index(label)
     table = _CsvTable(layout, fields, columns, scan, position)
     return TableSource(table, position, classes, notes)
+
+
+def _bound(samples: int | None) -> Bound:
+    """No bound where all is asked for; one more row for the header."""
+    if samples is None:
+        return Bound()
+    return replace(LOOKED_AT, rows=max(LOOKED_AT.rows, samples) + 1)
 
 
 class _Scan:
@@ -59,13 +74,13 @@ class _Scan:
         self._ids = array("i")  # of each row's text
         self._counting = True  # whether the first column has been 0, 1, 2, ... so far
 
-    def run(self) -> None:
-        """Read all of it."""
+    def run(self, bound: Bound) -> None:
+        """Read all of it, or as much as is looked at."""
         width = len(self.layout.names)
         step = max(1, _CELLS // width)
         rows: list[list[str]] = []
         lines: list[int] = []
-        with closing(rows_of(self.layout.file, self.layout.delimiter)) as numbered:
+        with closing(rows_of(self.layout.file, self.layout.delimiter, bound)) as numbered:
             if self.layout.header:
                 next(numbered)
             for line, row in numbered:

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import itertools
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ COLUMNS = 100_000
 
 _HEAD = 1 << 20
 _HEAD_ROWS = 21
+_EMPTY = 1 << 16  # rows before which one must not be empty
 _DELIMITERS = "\t;|,"  # a comma may also stand within numbers, so it comes last
 
 
@@ -52,11 +54,27 @@ class Layout:
         return f"read as CSV: {called} between cells, {header}"
 
 
+@dataclass
+class Bound:
+    """How much of a file is looked at.
+
+    Attributes:
+        rows: at most, empty ones among them.
+        characters: after so many no further row is begun.
+        cut: whether there was more; known at the end.
+    """
+
+    rows: float = math.inf
+    characters: float = math.inf
+    cut: bool = False
+
+
 class _Lines:
     """Lines of a text, as long as no row gets too long."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._left, self.number = stream, ROW, 0
+        self.characters = 0
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -66,6 +84,7 @@ class _Lines:
         if not line:
             raise StopIteration
         self.number += 1
+        self.characters += len(line)
         self._left -= len(line)
         if self._left < 0:
             what = f"line {self.number}: a row of more than {ROW >> 20} million characters"
@@ -110,14 +129,26 @@ def _encoding(head: bytes) -> str:
     return "utf-8-sig"
 
 
-def rows_of(file: Path, delimiter: str) -> Generator[tuple[int, list[str]]]:
+def rows_of(
+    file: Path, delimiter: str, bound: Bound | None = None
+) -> Generator[tuple[int, list[str]]]:
     """(number of its last line from 1, cells) of each row; empty lines are passed over.
+
+    Args:
+        file: the table.
+        delimiter: between its cells.
+        bound: where to stop, and told whether that was before the end.
 
     Raises:
         DataError: broken, no text, or a row beyond :data:`ROW`.
     """
     with _lines(file) as lines:
-        for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True):
+        bound = bound or Bound()
+        every = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+        for count, row in enumerate(every):
+            if count >= bound.rows or lines.characters > bound.characters:
+                bound.cut = True
+                return
             lines.next_row()
             if any(row) and (len(row) > 1 or row[0].strip()):
                 yield lines.number, row
@@ -131,7 +162,7 @@ def find_layout(file: Path) -> Layout:
     """
     head = _head(file)
     delimiter = next((d for d in _DELIMITERS if _width(head, d) > 1), ",")
-    with contextlib.closing(rows_of(file, delimiter)) as rows:
+    with contextlib.closing(rows_of(file, delimiter, Bound(rows=_EMPTY))) as rows:
         first = [row for _, row in itertools.islice(rows, _HEAD_ROWS)]
     if not first:
         raise DataError("has no rows", where=str(file))

@@ -16,13 +16,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from gradscope.checking.baseline import read_baseline
 from gradscope.config import DataSettings, LoadSettings
 from gradscope.loading import load_model, load_sample
 from gradscope.model import LoadedModel
 from gradscope.settings_file import find_settings
 from tests.architectures import mlp
-from tests.fuzzing import binary, jail, pickles, raw, trees, zips
+from tests.fuzzing import binary, jail, pickles, raw, reports, trees, zips
 from tests.hostile_exports import sound
 from tests.loading.onnx.broken import GOOD as GRAPHS
 from tests.loading.onnx.broken import beside
@@ -246,19 +245,6 @@ path = "models/*.pt"
 arch = "net.py:Net"
 arch-args = {width = 3, deep = true}
 """
-BASELINE = {
-    "schema": "gradscope.baseline/1",
-    "models": {
-        "model.pt": [
-            {
-                "fingerprint": "0123456789abcdef", "code": "GS101", "name": "vanishing-gradient",
-                "where": "0", "severity": "error", "value": value,
-            }
-            for value in (-5.8, None)
-        ]
-    },
-}  # fmt: skip
-
 
 FORMATS: dict[str, Format] = {
     "pt": Format(_zipped, zips.archive, open_model),
@@ -281,9 +267,6 @@ FORMATS: dict[str, Format] = {
         trees.toml_text,
         lambda path: find_settings(path.parent),
     ),
-    "baseline": Format(
-        lambda: [{"b.json": json.dumps(BASELINE).encode()}],
-        trees.json_text,
-        lambda path: read_baseline(str(path)),
-    ),
+    "baseline": Format(reports.baselines, trees.json_text, reports.open_baseline),
+    "report": Format(reports.good_reports, trees.json_text, reports.open_report),
 }

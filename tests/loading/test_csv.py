@@ -15,8 +15,9 @@ from torch import nn
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, GradscopeError
-from gradscope.loading import load_sample, load_validation
+from gradscope.loading import csv_files, load_sample, load_validation
 from gradscope.loading.csv_files import open_csv
+from gradscope.loading.csv_text import Bound
 from gradscope.loading.sources import open_source
 from gradscope.loading.table import TableSource
 from gradscope.model import LoadedModel, Sample
@@ -367,3 +368,42 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     write(tmp_path, "a,b\n1,2\n")
     with pytest.raises(DataError, match="fewer rows"):
         found.open(["x"]).take(range(2))
+
+
+def _repeated(path: Path, block: str, times: int) -> Path:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("a,b,c,d,y\n1,2,3,4,0\n1,2,3,5,1\n")
+        for _ in range(times):
+            file.write(block)
+    return path
+
+
+MORE = {
+    "rows": "9,9,9,9,2\n" * 100,
+    "empty lines": "\n" * 100,
+    "long rows": f"9,9,9,9,{'2' * 3000}\n",
+    "rows of other lengths": "9,9\n" * 100,
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_of_a_long_file_the_beginning_is_looked_at(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes that are gzipped unpack to hours of reading."""
+    monkeypatch.setattr(csv_files, "LOOKED_AT", Bound(rows=2, characters=40))
+    path = _repeated(tmp_path / "d.csv", MORE[name], 100)
+    table = open_csv(path, DataSettings(samples=2))
+    assert table.columns["x"].shape == (2, 4)
+    assert "samples are of its first 2 rows; --samples all reads all of it" in table.notes
+
+
+def test_as_many_rows_as_are_wanted_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_files, "LOOKED_AT", Bound(rows=2))
+    path = _repeated(tmp_path / "d.csv", MORE["rows"], 1)
+    for samples, rows in ((2, 2), (5, 5), (102, 102), (103, 102), (None, 102)):
+        table = open_csv(path, DataSettings(samples=samples))
+        assert table.columns["x"].shape == (rows, 4)
+        assert any("first" in n for n in table.notes[1:]) == (rows < 102)
