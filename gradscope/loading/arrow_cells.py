@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gradscope.errors import DataError
-from gradscope.loading.numpy_files import to_tensor
+from gradscope.loading.numpy_rows import to_tensor
 from gradscope.loading.rows import Rows
 from gradscope.loading.table import CLASSES, Field, Group
 

@@ -13,7 +13,7 @@ import torch
 from gradscope.config import DataSettings
 from gradscope.errors import DataError
 from gradscope.loading.arrow_cells import Classes, as_tensor, field_of
-from gradscope.loading.numpy_files import reading
+from gradscope.loading.numpy_rows import reading
 from gradscope.loading.rows import Reader, Rows, count_below, joined, shifted
 from gradscope.loading.table import Field, Group, Table, TableSource, find_label
 

@@ -17,7 +17,7 @@ from gradscope.config import DataSettings
 from gradscope.errors import DataError
 from gradscope.loading.csv_cells import Kind, Profile, truth
 from gradscope.loading.csv_text import Bound, Layout, find_layout, rows_of
-from gradscope.loading.numpy_files import reading
+from gradscope.loading.numpy_rows import reading
 from gradscope.loading.rows import Memory, Reader, Rows
 from gradscope.loading.table import CLASSES, Field, Group, Table, TableSource, find_label
 

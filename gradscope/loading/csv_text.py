@@ -16,7 +16,7 @@ from typing import TextIO
 
 from gradscope.errors import DataError
 from gradscope.loading.csv_cells import is_number, missing
-from gradscope.loading.numpy_files import reading
+from gradscope.loading.numpy_rows import reading
 
 ROW = 1 << 24
 """Characters that one row may have."""

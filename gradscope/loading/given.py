@@ -12,7 +12,7 @@ from torch import nn
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, LoadError
 from gradscope.loading import from_code, from_file
-from gradscope.loading.numpy_files import to_tensor
+from gradscope.loading.numpy_rows import to_tensor
 from gradscope.loading.rows import Memory
 from gradscope.loading.shared import taken_out, with_shared
 from gradscope.loading.wanted import Wanted, wanted_by

@@ -12,7 +12,7 @@ import torch
 from gradscope.cutting import leaves, length, mapped
 from gradscope.errors import DataError
 from gradscope.loading.binding import Bound, bind
-from gradscope.loading.numpy_files import to_tensor
+from gradscope.loading.numpy_rows import to_tensor
 from gradscope.loading.wanted import Wanted
 
 HINT = "Yield tensors, (x, y) pairs or dictionaries."

@@ -19,7 +19,7 @@ Opener = Callable[[Path, DataSettings], Source]
 """Opens a file whose kind is known; raises DataError."""
 
 OPENERS: dict[FileKind, Opener] = {
-    FileKind.NPZ: lambda file, settings: open_npz(file),
+    FileKind.NPZ: lambda file, settings: open_npz(file, whole=settings.samples is None),
     FileKind.NPY: lambda file, settings: open_npy(file),
     FileKind.SAFETENSORS: lambda file, settings: open_safetensors(file),
     FileKind.TORCH_ZIP: lambda file, settings: open_torch(file, FileKind.TORCH_ZIP),

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from gradscope.config import LoadSettings
 from gradscope.errors import DataError, LoadError
 from gradscope.loading.detect import FileKind
-from gradscope.loading.numpy_files import Numbers, Readers, Stored, reading
+from gradscope.loading.numpy_rows import Numbers, Readers, Stored, reading
 from gradscope.loading.pytorch import load_pickled
 from gradscope.loading.rows import Column, Memory, Reader, Source, single_number
 

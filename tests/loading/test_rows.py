@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError
-from gradscope.loading import numpy_files, tensor_files
+from gradscope.loading import numpy_rows, tensor_files
 from gradscope.loading.rows import PieceReader, Source
 from gradscope.loading.sources import open_source
 
@@ -60,7 +60,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 def source(request, tmp_path, monkeypatch) -> Source:
     path = tmp_path / "data.npz"
     WRITERS[request.param](path)
-    monkeypatch.setattr(numpy_files, "PIECE", 24)  # pieces of few rows
+    monkeypatch.setattr(numpy_rows, "PIECE", 24)  # pieces of few rows
     if request.param == "torch, mapped":
         monkeypatch.setattr(tensor_files, "MAPPED", 0)
     return open_source(str(path), DataSettings())

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError
-from gradscope.loading import load_sample, numpy_files, picked, rows
+from gradscope.loading import load_sample, numpy_rows, picked, rows
 from gradscope.model import LoadedModel
 
 N = 300
@@ -46,7 +46,7 @@ WRITERS = {
 def test_streamed_and_kept_are_the_same(kind, samples, tmp_path, monkeypatch):
     path = tmp_path / "data.npz"
     WRITERS[kind](path)
-    monkeypatch.setattr(numpy_files, "PIECE", 256)
+    monkeypatch.setattr(numpy_rows, "PIECE", 256)
     settings = DataSettings(data=str(path), samples=samples, batch_size=32, seed=2)
     model = LoadedModel("m", "f", Both())
     kept = load_sample(model, settings)
@@ -74,14 +74,14 @@ def test_no_more_than_a_batch_is_read_at_a_time(tmp_path, monkeypatch):
     path = tmp_path / "data.npz"
     np.savez(path, x=X, u=U)
     asked = []
-    take = numpy_files.Stored.take
+    take = numpy_rows.Stored.take
 
     def counted(self, wanted: rows.Rows):
         asked.append(len(wanted))
         return take(self, wanted)
 
     monkeypatch.setattr(picked, "KEPT", 0)
-    monkeypatch.setattr(numpy_files.Stored, "take", counted)
+    monkeypatch.setattr(numpy_rows.Stored, "take", counted)
     settings = DataSettings(data=str(path), samples=None, batch_size=16)
     list(load_sample(LoadedModel("m", "f", Both()), settings).batches())
     assert max(asked) == 16
