@@ -4,6 +4,7 @@
     python bench/calibration.py measure  --part PART [--dir DIR] [--workers N] [--trial STEPS] ...
     python bench/calibration.py run      --part PART [--dir DIR] [--workers N] [--minutes M] ...
     python bench/calibration.py evaluate --part PART [--dir DIR] [--only TEXT] [--out FILE]
+    python bench/calibration.py trials   --zoo FOLDER ... [--models N] [--minutes M] ...
     python bench/calibration.py document
 
 ``build`` trains and plants (``bench/zoo``), about half an hour of one core a part; ``measure`` runs
@@ -12,7 +13,8 @@ judges them by the rules as they are now, in seconds; of an untouched part it me
 judges once. ``run`` builds and measures together, stops after ``--minutes`` with what is finished,
 and with ``--pack`` puts it into archives. All do only what is missing, but ``measure`` starts over
 when the probe has changed. PART is dev, held, fresh or fourth.
-``document`` renews ``docs/evidence.md``.
+``trials`` runs trials on a stratified sample, with each family's own optimiser, beside the verdicts
+without one. ``document`` renews ``docs/evidence.md``.
 """
 
 from __future__ import annotations
@@ -147,6 +149,53 @@ def evaluate(options: argparse.Namespace) -> None:
         print(text)
 
 
+def trials(options: argparse.Namespace) -> None:
+    """A sample with a trial each, until the time is over; markdown to ``--out``."""
+    import time
+
+    from bench.zoo import trials as of
+
+    picked = of.pick(options.zoo, options.models, options.seed, slow=options.slow)
+    started, rows = time.monotonic(), []
+    for chosen, stratum, record in picked:
+        if time.monotonic() - started > 60 * options.minutes:
+            break
+        row = of.run_one(chosen, stratum, record, options.trial, own=not options.unknown)
+        rows.append(row)
+        print(f"{record['id']} ({stratum}): {row.plain} -> {row.tried}, {row.what}, {row.scores},"
+              f" {row.seconds:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
+        # Every time, so that a run that is broken off leaves what it has.
+        text = _trials_report(options, picked, rows)
+        if options.out:
+            options.out.write_text(text)
+    if not options.out:
+        print(text)
+
+
+def _trials_report(options: argparse.Namespace, picked: list[Any], rows: list[Any]) -> str:
+    from bench.zoo import trials as of
+
+    wanted = sum(chosen == "sample" for chosen, *_ in picked)
+    done = sum(row.chosen == "sample" for row in rows)
+    how = "no optimiser known" if options.unknown else "each family's own optimiser"
+    lines = [
+        f"# Calibration: trials, {how}",
+        "",
+        f"`python bench/calibration.py {' '.join(_plain(a) for a in sys.argv[1:])}`,"
+        f" {date.today()}, {commit()}: {done} of the {wanted} models drawn, and {len(rows) - done}"
+        f" of {len(picked) - wanted} others that the numbers alone judge wrongly;"
+        f" {sum(r.seconds for r in rows) / 60:.0f} minutes of one core.",
+        "",
+        *of.report(rows),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(argument: str) -> str:
+    """Without folders of this machine."""
+    return f"ZOO/{Path(argument).name}" if argument.startswith("/") else argument
+
+
 def document(options: argparse.Namespace) -> None:
     """Renew the tables of ``docs/evidence.md``."""
     from bench.zoo.document import renew
@@ -190,14 +239,20 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a family's or a model's name")
     parser.add_argument("--trial", type=int, default=0, help="measure with a trial of STEPS steps")
     parser.add_argument("--seeds", type=int, nargs="+", help="build, measure these (all)")
-    parser.add_argument("--out", type=Path, help="file for the report of evaluate")
+    parser.add_argument("--zoo", type=Path, nargs="+", help="trials: folders of parts")
+    parser.add_argument("--models", type=int, default=40, help="trials: of the sample")
+    parser.add_argument("--seed", type=int, default=0, help="trials: of the draw")
+    parser.add_argument("--slow", action="store_true", help="trials: slow kinds of nets, too")
+    parser.add_argument("--unknown", action="store_true", help="trials: as if none were known")
+    parser.add_argument("--out", type=Path, help="file for the report of evaluate or trials")
     options = parser.parse_args()
     options.seeds = options.seeds or SEEDS[options.part]
     COMMANDS[options.command](options)
 
 
 COMMANDS = {
-    "build": build, "measure": measure, "run": run, "evaluate": evaluate, "document": document,
+    "build": build, "measure": measure, "run": run, "evaluate": evaluate, "trials": trials,
+    "document": document,
 }  # fmt: skip
 
 if __name__ == "__main__":

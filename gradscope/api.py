@@ -15,6 +15,7 @@ from gradscope.errors import OptionError
 from gradscope.findings import Cause, Finding, Severity, Skipped
 from gradscope.measurements import Ledger, Measurements, Skill
 from gradscope.model import Given
+from gradscope.optimisers import CHOICES
 from gradscope.report import render
 from gradscope.report.notebook import as_html
 from gradscope.settings_file import find_settings
@@ -130,6 +131,9 @@ def inspect(
     seed: int = 0,
     device: str | None = None,
     trial: int = 0,
+    trial_optimizer: str | None = None,
+    trial_lr: float | None = None,
+    trial_momentum: float | None = None,
     outputs: Iterable[str] = (),
     gradients: bool = True,
     limits: Mapping[str, float] | None = None,
@@ -163,6 +167,8 @@ def inspect(
         seed: of the samples drawn and of the cotangents: same seed, same report.
         device: where to run a model from a file; one in memory is examined where it is.
         trial: steps of an experiment on copies; 0: none.
+        trial_optimizer, trial_lr, trial_momentum: what trains them: adam, adamw, sgd or rmsprop;
+            None: the checkpoint's own where the file keeps it, else adam at several rates.
         outputs: names of the model's outputs to look at; none: all.
         gradients: False: saturation, dead units and weights only; nothing runs backward.
         limits: other thresholds of rules, as ``{"GS101.total": -4}``; they come before those of
@@ -180,6 +186,9 @@ def inspect(
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
     _check(samples, batch_size, draws, mode, seed, trial)
+    if trial_optimizer not in (None, *CHOICES):
+        what = f"must be one of {', '.join(CHOICES)}, not {trial_optimizer!r}"
+        raise OptionError(what, where="trial_optimizer")
     if trial and not gradients:
         raise OptionError("an experiment needs gradients", where="trial", hint="Leave one out.")
     file = find_settings()
@@ -210,6 +219,9 @@ def inspect(
             device=_device(module, device),
             outputs=tuple(outputs),
             trial=trial,
+            trial_optimizer=trial_optimizer,
+            trial_rate=trial_lr,
+            trial_momentum=trial_momentum,
             gradients=gradients,
         ),
         rules=file.rules,

@@ -112,6 +112,10 @@ def _options(settings: Settings) -> Iterator[str]:
     if not probe.gradients:
         yield "--no-gradients"
     yield from _option("--trial", str(probe.trial), "0")
+    if probe.trial:
+        yield from _option("--trial-optimizer", probe.trial_optimizer)
+        yield from _option("--trial-lr", _text(probe.trial_rate))
+        yield from _option("--trial-momentum", _text(probe.trial_momentum))
     yield from _option("--mode", probe.mode, ProbeSettings.mode)
     yield from _option("--dtype", probe.dtype)
     yield from _option("--device-map", probe.device_map)

@@ -67,6 +67,9 @@ class ProbeSettings:
         save_gradients: file for the mean |g| of every element.
         outputs: names of the model's outputs to probe, the loss taken at the first; none: all.
         trial: least steps of a trial on copies, untreated and repaired; 0: none.
+        trial_optimizer: of the trial: adam, adamw, sgd or rmsprop; None: the checkpoint's, or adam.
+        trial_rate: learning rate of the trial; None: the checkpoint's, or the usual ones.
+        trial_momentum: of sgd or rmsprop; None: the checkpoint's, or .9 of sgd.
         gradients: False looks at activations and weights only.
         dtype: floating type to measure in: bf16, fp16, float32, float64; None: as in the file.
         device_map: which module is on which device, or on the disk: auto, disk, FILE.json.
@@ -79,6 +82,9 @@ class ProbeSettings:
     save_gradients: str | None = None
     outputs: tuple[str, ...] = ()
     trial: int = 0
+    trial_optimizer: str | None = None
+    trial_rate: float | None = None
+    trial_momentum: float | None = None
     gradients: bool = True
     dtype: str | None = None
     device_map: str | None = None

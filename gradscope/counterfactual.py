@@ -23,8 +23,9 @@ LEARNS = 0.1
 FAR = 0.5
 """Gain beyond which an untreated copy that still climbs has lost all the same."""
 
-WORKS = 0.5
-"""Share of what is above chance from which an untreated copy needs no comparison."""
+WORKS = 0.9
+"""Share of what is above chance from which an untreated copy needs no comparison: with less, a
+repaired copy that has not learned yet may come to do better."""
 
 FLAT = 0.02
 """Gain over the last part of the steps up to which a copy is called flat."""
@@ -43,23 +44,43 @@ class Outcome(StrEnum):
     UNCLEAR = "too close to call"
 
 
+SAID = {
+    Outcome.REPAIRED_WINS: "the repaired copy does clearly better than every untreated one",
+    Outcome.UNTREATED_HOLDS: "an untreated copy learns as well as the repaired one",
+    Outcome.NEITHER_LEARNS: "the trial did not settle it: no copy has learned; try more steps",
+    Outcome.STILL_LEARNING:
+        "the trial did not settle it: an untreated copy still gains; try more steps",
+    Outcome.UNCLEAR: "the trial did not settle it: too close to call, or the repaired copy has not "
+        "shown what it can do; try more steps",
+}  # fmt: skip
+"""Each outcome, for the report."""
+
+
 def outcome(trial: Trial) -> Outcome:
     """The judgement of one trial."""
     if trial.gain is None or trial.error is None:
         worked = trial.untreated.stopped is not None and trial.repaired.stopped is None
         learned = _above_chance(trial, trial.repaired.last) > LEARNS
         return Outcome.REPAIRED_WINS if worked and learned else Outcome.UNCLEAR
-    if max(best(trial), _above_chance(trial, trial.repaired.last)) < LEARNS:
+    repaired = _above_chance(trial, trial.repaired.last)
+    if max(best(trial), repaired) < LEARNS:
         return Outcome.NEITHER_LEARNS
-    if trial.gain - ERRORS * trial.error > CLEAR:
+    if is_behind(trial.gain, trial.error):
         # A repaired copy is ahead of a healthy one that has only just begun, too.
-        ahead_only = is_climbing(trial, trial.untreated) and trial.gain < FAR
+        climbs = any(is_climbing(trial, a) for a in (trial.untreated, *trial.others))
+        ahead_only = climbs and trial.gain < FAR
         return Outcome.STILL_LEARNING if ahead_only else Outcome.REPAIRED_WINS
     if trial.gain - ERRORS * trial.error > 0 and trial.gain > CLEAR:
         return Outcome.UNCLEAR
-    if best(trial) < WORKS and is_climbing(trial, trial.repaired):
+    unfinished = repaired < LEARNS or is_climbing(trial, trial.repaired)
+    if unfinished and best(trial) < WORKS:
         return Outcome.UNCLEAR  # the repaired copy has not shown yet what it can do
     return Outcome.UNTREATED_HOLDS
+
+
+def is_behind(gain: float, error: float) -> bool:
+    """Whether a repaired copy's gain says that an untreated one is clearly behind."""
+    return gain - ERRORS * error > CLEAR
 
 
 def is_climbing(trial: Trial, arm: Arm) -> bool:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from gradscope.measurements import Parity
+    from gradscope.optimisers import Optimiser
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class LoadedModel:
             torch is that runtime.
         exchange: of its logistic activations; or why a file of this form allows none.
         placed: its parameters are where they are to be, on more devices than one perhaps.
+        optimiser: with which it was trained, where the file tells; or why what it tells is of no
+            use.
     """
 
     path: str
@@ -98,6 +101,7 @@ class LoadedModel:
     verify: Callable[[Sample], Parity] | None = None
     exchange: Exchange | str = "activations stand in the architecture's code, not in the file"
     placed: bool = False
+    optimiser: Optimiser | str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ PACKAGE = Path(gradscope.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Rooms that each room may import from; "data" is what all of them may. A room may use itself.
-DATA = {"measurements", "findings", "errors", "config", "progress"}
+DATA = {"measurements", "findings", "errors", "config", "progress", "optimisers"}
 MAY_IMPORT = {
     "__init__": {"api"},
     "__main__": {"start"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "errors": set(),
     "config": set(),
     "progress": set(),
+    "optimisers": set(),
     "findings": set(),
     "measurements": {"findings"},
     "model": DATA,

@@ -20,7 +20,7 @@ FULL = Settings(
         "x.npz", "v.npz", None, 32, 7, {"": (3, 8), "mask": (8,)}, label_column="y",
         standardise=True,
     ),
-    ProbeSettings("mse", 2, "train", "cpu", None, ("logits",), 50),
+    ProbeSettings("mse", 2, "train", "cpu", None, ("logits",), 50, "sgd", 0.02, 0.5),
     limits=("GS101.total=-4",),
 )  # fmt: skip
 
@@ -40,6 +40,7 @@ def test_commands_parse(settings: Settings, make, capsys: pytest.CaptureFixture[
 def test_what_was_chosen_is_kept():
     text = command_for(FULL)
     for option in ("--draws 2", "--mode train", "--head logits", "--trial 50", "--seed 7",
+                   "--trial-optimizer sgd", "--trial-lr 0.02", "--trial-momentum 0.5",
                    "--limit GS101.total=-4", "--samples all", "--batch-size 32", "--loss mse",
                    "--input-shape mask=8", "--label-column y", "--standardise"):  # fmt: skip
         assert option in text

@@ -52,6 +52,7 @@ from gradscope.cli.probe_options import (
     VAL,
 )
 from gradscope.cli.status import CLEAN, exit_status
+from gradscope.cli.trial_options import TrialLr, TrialMomentum, TrialOptimizer, check_trial
 from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.files import check_target
@@ -100,6 +101,9 @@ def inspect(
             rich_help_panel=_PROBE,
         ),
     ] = 0,
+    trial_optimizer: TrialOptimizer = None,
+    trial_lr: TrialLr = None,
+    trial_momentum: TrialMomentum = None,
     mode: Annotated[Mode, MODE] = Mode.EVAL,
     seed: Annotated[int, SEED] = 0,
     device: Annotated[str, DEVICE] = "cpu",
@@ -183,6 +187,9 @@ def inspect(
             save_gradients=save_gradients,
             outputs=(*(head or ()), *names),
             trial=trial,
+            trial_optimizer=trial_optimizer.value if trial_optimizer else None,
+            trial_rate=trial_lr,
+            trial_momentum=trial_momentum,
             gradients=not no_gradients,
             dtype=dtype,
             device_map=device_map,
@@ -194,6 +201,7 @@ def inspect(
     if no_gradients and (trial or save_gradients is not None):
         other = "--trial" if trial else "--save-gradients"
         raise OptionError(f"{other} needs gradients", where="--no-gradients")
+    check_trial(settings.probe)
     if trial and dtype is not None:
         raise OptionError(
             "trains in the type of the file", where="--trial", hint="Leave --dtype out."

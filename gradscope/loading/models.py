@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from gradscope.loading.exchange import of_modules
 from gradscope.loading.export import load_exported
 from gradscope.loading.fitting import fit, is_large
 from gradscope.loading.onnx import open_onnx
+from gradscope.loading.optimiser_state import find_optimiser
 from gradscope.loading.pytorch import Opened, open_checkpoint
 from gradscope.loading.rebuilders import Unbuilt
 from gradscope.loading.skeleton import is_whole, without_parameters
@@ -72,11 +74,14 @@ def open_model(path: str, settings: LoadSettings) -> LoadedModel:
         return _from_state(path, "safetensors", read_safetensors(file), settings)
     if kind is FileKind.INDEX:
         return _from_state(path, "sharded weights", read_shards(file, settings), settings)
-    return _from_pickle(path, file, kind, settings)
-
-
-def _from_pickle(path: str, file: Path, kind: FileKind, settings: LoadSettings) -> LoadedModel:
     opened = open_checkpoint(file, kind, settings)
+    model = _from_pickle(path, file, kind, opened, settings)
+    return replace(model, optimiser=find_optimiser(opened.value))
+
+
+def _from_pickle(
+    path: str, file: Path, kind: FileKind, opened: Opened, settings: LoadSettings
+) -> LoadedModel:
     loaded = opened.value
     legacy = ", legacy file" if kind is FileKind.TORCH_LEGACY else ""
     if isinstance(loaded, torch.nn.Module):

@@ -61,19 +61,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the two copies of a trial, scored on held-out data while it trains.
+    """One of the copies of a trial, scored on held-out data while it trains.
 
     Attributes:
         steps: of the optimiser, at which it was scored; the first is 0.
         score: accuracy, or skill for a regression, at each of them; None where it was not finite.
         loss: mean held-out loss at each of them.
         stopped: why it ended early; None if it did not.
+        how: optimiser and rate.
     """
 
     steps: tuple[int, ...]
     score: tuple[float | None, ...]
     loss: tuple[float | None, ...]
     stopped: str | None = None
+    how: str = ""
 
     @property
     def last(self) -> float | None:
@@ -87,17 +89,20 @@ class Trial:
 
     Attributes:
         steps: of the optimiser, of the copy that had more of them.
-        how: optimiser, rate and batch.
+        how: optimiser, rate and batch of the repaired copy, and where they are from.
         repair: what was done to the second copy before it was trained.
         layers: that the repair changed.
         metric: accuracy or skill.
         held_out: what was scored on.
         samples: how many of them.
         chance: score of guessing the most frequent answer, or the mean.
-        untreated, repaired: the two copies.
+        untreated, repaired: the two copies; of several untreated ones, at different rates, the one
+            with the best score.
         gain: by how much the repaired copy's last score beats the untreated one's best, as a share
             of what is above chance; None if either could not be scored.
         error: standard error of ``gain``, paired over the held-out samples.
+        others: untreated copies at other rates, which did no better.
+        most: steps that every copy could have had.
     """
 
     steps: int
@@ -112,3 +117,5 @@ class Trial:
     repaired: Arm
     gain: float | None
     error: float | None
+    others: tuple[Arm, ...] = ()
+    most: int = 0

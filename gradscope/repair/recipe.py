@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from gradscope.optimisers import KINDS, Optimiser
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Recipe:
         rate: learning rate.
         batch: samples a step.
         clip: largest norm of the whole gradient; None: any.
-        optimizer: adam, adamw or sgd (momentum .9).
+        optimizer: of :data:`~gradscope.optimisers.KINDS`; sgd has momentum .9 here.
+        settings: keywords of its class, in place of its defaults; None: as ``optimizer`` says.
         penalty: what keeps weights small.
         every: steps between two scores; 0: about ten scores, denser at the start.
         patience: scores without a better one after which it ends; 0: it does not.
@@ -79,6 +83,7 @@ class Recipe:
     patience: int = 0
     beyond: int = 0
     floor: float = -math.inf
+    settings: tuple[tuple[str, Any], ...] | None = None
 
     @property
     def most(self) -> int:
@@ -87,8 +92,12 @@ class Recipe:
 
     def __str__(self) -> str:
         clipped = f", gradient clipped at {self.clip:g}" if self.clip else ""
-        name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD, momentum .9,"}[self.optimizer]
-        return f"{name} {self.rate:g}, batches of {self.batch}{clipped}{self.penalty}"
+        if self.settings is None:
+            name = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD, momentum .9,"}[self.optimizer]
+            by = f"{name} {self.rate:g}"
+        else:
+            by = str(Optimiser(self.optimizer, self.rate, self.settings))
+        return f"{by}, batches of {self.batch}{clipped}{self.penalty}"
 
     def score_at(self) -> frozenset[int]:
         """Steps at which it is scored."""
@@ -101,6 +110,10 @@ class Recipe:
 
     def made(self, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
         """The optimiser."""
+        if self.settings is not None:
+            kind = getattr(torch.optim, KINDS[self.optimizer].name)
+            made: torch.optim.Optimizer = kind(parameters, lr=self.rate, **dict(self.settings))
+            return made
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.rate, momentum=0.9)
         if self.optimizer == "adamw":

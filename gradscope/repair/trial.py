@@ -1,8 +1,10 @@
 """A counterfactual: does the model learn as it is, and would it learn after a repair?
 
-Both copies see the same batches in the same order and are scored on the same held-out samples, the
-repaired one first: the untreated one is given at least as many steps. The model is one and the same
-object: its tensors are put back after each copy.
+All copies see the same batches in the same order, have the same optimiser (but for clipping, which
+is a part of a repair where gradients explode) and may have the same number of steps, and are scored
+on the same held-out samples. The repaired one comes first; the untreated one is given at least as
+many steps, all of them before it is convicted, and where the rate is not known one more copy for
+each usual rate. The model is one and the same object: its tensors are put back after each copy.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ from typing import Any
 import torch
 
 from gradscope.config import Settings
-from gradscope.counterfactual import has_learned, is_flat
+from gradscope.counterfactual import has_learned, is_behind, is_flat
 from gradscope.errors import GradscopeError, OptionError, ProbeError
 from gradscope.findings import Cause, Skipped
-from gradscope.measurements import Measurements, Trial
+from gradscope.measurements import Arm, Measurements, Trial
 from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
@@ -32,15 +34,8 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import Suspects, find_suspects
-from gradscope.repair.training import Trainee
-
-BATCH = 32
-LONGEST = 4
-"""Times the steps asked for that a copy which still gains is trained at most."""
-WAIT = 2
-"""Times the steps asked for that a copy which has learned nothing is waited for."""
-DEEP = 30
-"""Hidden activations from which the rate is 3e-4 and not 1e-3."""
+from gradscope.repair.training import Scored, Trainee
+from gradscope.repair.trial_recipes import Choice, choose, is_deep, recipe_of, untreated
 
 
 def run_trial(
@@ -60,7 +55,7 @@ def run_trial(
         validation: held-out data.
         measured: of the model as it is.
         causes: of the first diagnosis, which say what the repair is.
-        settings: least steps of the trial, loss, seed.
+        settings: least steps of the trial, its optimiser, loss, seed.
         progress: told about the steps.
 
     Raises:
@@ -72,43 +67,27 @@ def run_trial(
         raise OptionError("a trial needs labels to train with", where="--trial", hint=hint)
     module, device = model.module, torch.device(settings.probe.device)
     steps = settings.probe.trial
+    choice = choose(settings.probe, model.optimiser, deep=is_deep(measured))
     with untouched(module):
         require_gradients(module)
         names = Names.of(module)
         trained = [t for t in names.tensors.values() if t.requires_grad and t.is_leaf]
         if not trained:
             return Skipped("trial", "the model has no parameter that can be trained")
-        recipe = _recipe(measured, causes, steps, model.batch)
+        recipe = recipe_of(choice, measured, causes, steps, model.batch)
         exact = model.batch is not None
         data = Minibatches(
             sample, validation, size=recipe.batch, seed=settings.data.seed, exact=exact
         )
         trainee = trainee_of(module, trained, measured, settings, device)
+        case = Case(
+            measured, causes, trainee, names.tensors, data, settings.data.seed,
+            dict(module.named_buffers()),
+        )  # fmt: skip
         suspects = find_suspects(measured, causes)
-        plain = trainee.prepare
-        progress.start("trial", 2 * recipe.most)
+        progress.start("trial", (1 + len(choice.rates)) * recipe.most)
         try:
-            case = Case(
-                measured, causes, trainee, names.tensors, data, settings.data.seed,
-                dict(module.named_buffers()),
-            )  # fmt: skip
-
-            def restarted() -> None:
-                _repair(names, module, suspects, trainee, data, settings.data.seed)
-
-            # On a standardised input the remedies would be others: there it is the restart.
-            name = None if suspects.inputs else best_remedy(case, recipe, restarted)
-            changed = values_of(case, name) if name else {}
-            with put_back(module):
-                if name:
-                    enter(case, changed)
-                else:
-                    restarted()
-                after = train(trainee, data, recipe, progress, enough=_flat(trainee, data, steps))
-            trainee.prepare, least = plain, after.moments[-1][0]
-            with put_back(module):
-                until = _flat(trainee, data, steps, least)
-                before = train(trainee, data, recipe, progress, enough=until)
+            return _Experiment(case, names, suspects, choice, recipe, progress).run()
         except ProbeError as error:
             return Skipped("trial", error.what)
         except GradscopeError:
@@ -118,32 +97,130 @@ def run_trial(
             return Skipped("trial", f"the model cannot be trained: {type(error).__name__}: {first}")
         finally:
             progress.finish()
-        return _compared(before, after, trainee, data, recipe, suspects, name)
 
 
-def _flat(
-    trainee: Trainee, data: Minibatches, steps: int, least: int = 0
-) -> Callable[[Trained], bool]:
-    """Whether a copy has been trained for ``least`` steps, has learned something and gains no
-    more; one that has learned nothing is waited for a while."""
+class _Experiment:
+    """The copies of one trial, one after the other."""
 
-    def enough(result: Trained) -> bool:
-        scale = scale_of(trainee, data)
+    def __init__(
+        self,
+        case: Case,
+        names: Names,
+        suspects: Suspects,
+        choice: Choice,
+        recipe: Recipe,
+        progress: Progress,
+    ) -> None:
+        self.case, self.names, self.suspects = case, names, suspects
+        self.choice, self.recipe, self.progress = choice, recipe, progress
+        self.trainee, self.data = case.trainee, case.data
+        self.module = case.trainee.module
+
+    def run(self) -> Trial:
+        plain = self.trainee.prepare
+        name, repaired = self._repaired()
+        self.trainee.prepare = plain
+        return self._compared(self._untreated(repaired), repaired, name)
+
+    def _repaired(self) -> tuple[str | None, Trained]:
+        """The repair that is ahead at first; if that has learned nothing, a restart, at each rate.
+
+        A repaired copy that learns nothing is no measure of the other.
+        """
+        # On a standardised input the remedies would be others: there it is the restart.
+        name = None if self.suspects.inputs else best_remedy(self.case, self.recipe, self._restart)
+        if name is not None:
+            changed = values_of(self.case, name)
+            done = self._train(self.recipe, lambda: enter(self.case, changed), self._settled)
+            if self._learned(done):
+                return name, done
+        for rate in self.choice.rates:
+            recipe = replace(self.recipe, rate=rate)
+            done = self._train(recipe, self._restart, self._settled)
+            if self._learned(done):
+                self.recipe = recipe
+                break
+        return None, done
+
+    def _untreated(self, repaired: Trained) -> list[tuple[float, Trained]]:
+        """At the repaired copy's rate, then at others, until one is not clearly behind: to be
+        convicted it takes all of them, and all of the steps."""
+        least, found = repaired.moments[-1][0], []
+        rates = dict.fromkeys((self.recipe.rate, *self.choice.rates))
+        for rate in rates:
+
+            def enough(result: Trained) -> bool:
+                long = result.moments[-1][0] >= least
+                return long and self._settled(result) and not self._behind(result, repaired)
+
+            recipe = untreated(self.recipe, self.case.measured, rate)
+            done = self._train(recipe, lambda: None, enough)
+            found.append((rate, done))
+            if not self._behind(done, repaired):
+                break
+        return found
+
+    def _train(
+        self, recipe: Recipe, start: Callable[[], None], enough: Callable[[Trained], bool]
+    ) -> Trained:
+        with put_back(self.module):
+            start()
+            return train(self.trainee, self.data, recipe, self.progress, enough=enough)
+
+    def _settled(self, result: Trained) -> bool:
+        """Whether a copy has learned something and gains no more; one that has learned nothing is
+        given all of its steps."""
+        scale = scale_of(self.trainee, self.data)
         arm = result.arm(scale)
-        began = has_learned(arm, scale.chance) or arm.steps[-1] >= WAIT * steps
-        return arm.steps[-1] >= least and began and is_flat(arm, scale.chance)
+        return has_learned(arm, scale.chance) and is_flat(arm, scale.chance)
 
-    return enough
+    def _learned(self, result: Trained) -> bool:
+        scale = scale_of(self.trainee, self.data)
+        return has_learned(result.arm(scale), scale.chance)
+
+    def _behind(self, untreated: Trained, repaired: Trained) -> bool:
+        scale = scale_of(self.trainee, self.data)
+        last = repaired.moments[-1][1]
+        gain, error = gain_of(last, _best(untreated), scale.room)
+        return gain is None or error is None or is_behind(gain, error)
+
+    def _restart(self) -> None:
+        _repair(self.names, self.module, self.suspects, self.trainee, self.data, self.case.seed)
+
+    def _compared(
+        self, tried: list[tuple[float, Trained]], repaired: Trained, name: str | None
+    ) -> Trial:
+        scale, suspects = scale_of(self.trainee, self.data), self.suspects
+
+        def arm(done: Trained, rate: float) -> Arm:
+            how = str(self.choice.optimiser.with_rate(rate))
+            return replace(done.arm(scale), how=how)
+
+        tried = sorted(tried, key=lambda u: _or_lowest(_best(u[1]).mean), reverse=True)
+        best = _best(tried[0][1])
+        gain, error = gain_of(repaired.moments[-1][1], best, scale.room)
+        arms = [arm(done, rate) for rate, done in tried]
+        return Trial(
+            steps=max(a.steps[-1] for a in (*arms, repaired.arm(scale))),
+            how=f"{self.recipe}; {self.choice.source}",
+            repair=f"{name} ({remedy(name).summary})" if name else _sentence(suspects),
+            layers=suspects.layers,
+            metric=scale.metric,
+            held_out="a quarter of the sample, not trained on" if self.data.split else "--val",
+            samples=len(best.points),
+            chance=scale.chance,
+            untreated=arms[0],
+            repaired=arm(repaired, self.recipe.rate),
+            gain=gain,
+            error=error,
+            others=tuple(arms[1:]),
+            most=self.recipe.most,
+        )
 
 
-def _recipe(
-    measured: Measurements, causes: tuple[Cause, ...], steps: int, fixed: int | None
-) -> Recipe:
-    entries = measured.ledger.entries if measured.ledger is not None else ()
-    recurrent = measured.ledger is not None and bool(measured.ledger.time)
-    clip = 1.0 if recurrent or Cause.EXPLODING in causes else None
-    rate = 3e-4 if len(entries) >= DEEP else 1e-3
-    return Recipe(steps, rate, fixed or BATCH, clip, beyond=(LONGEST - 1) * steps)
+def _best(done: Trained) -> Scored:
+    """At its best moment."""
+    return max(done.moments, key=lambda m: _or_lowest(m[1].mean))[1]
 
 
 def _repair(
@@ -192,36 +269,6 @@ def _standardising(first: Batch) -> Callable[[Batch], Batch]:
         return replace(batch, args=args, kwargs=kwargs)
 
     return prepare
-
-
-def _compared(
-    before: Trained,
-    after: Trained,
-    trainee: Trainee,
-    data: Minibatches,
-    recipe: Recipe,
-    suspects: Suspects,
-    name: str | None,
-) -> Trial:
-    scale = scale_of(trainee, data)
-    best = max(before.moments, key=lambda m: _or_lowest(m[1].mean))[1]
-    last = after.moments[-1][1]
-    gain, error = gain_of(last, best, scale.room)
-    where = "a quarter of the sample, not trained on" if data.split else "--val"
-    return Trial(
-        steps=max(before.moments[-1][0], after.moments[-1][0]),
-        how=str(recipe),
-        repair=f"{name} ({remedy(name).summary})" if name else _sentence(suspects),
-        layers=suspects.layers,
-        metric=scale.metric,
-        held_out=where,
-        samples=len(best.points),
-        chance=scale.chance,
-        untreated=before.arm(scale),
-        repaired=after.arm(scale),
-        gain=gain,
-        error=error,
-    )
 
 
 def _or_lowest(value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from gradscope.counterfactual import SAID, outcome
 from gradscope.diagnosis import Inspection
 from gradscope.findings import grouped, places
 from gradscope.measurements import Head, Measurements, Parameter, Role, SampleInfo, Site
@@ -122,14 +123,18 @@ def _trial(page: Page, m: Measurements) -> None:
     if trial is None:
         return
     page.title("Trial on copies", f"{trial.metric} on {trial.samples:,} held-out samples")
-    for name, arm in (("untreated", trial.untreated), ("repaired", trial.repaired)):
+    untreated = [("untreated", arm) for arm in (trial.untreated, *trial.others)]
+    for name, arm in (*untreated, ("repaired", trial.repaired)):
         points = [s for s in arm.score if s is not None]
         first, last = share(points[0] if points else None), share(arm.last)
         curve = _strip(list(arm.score), page)
+        rate = f"  {arm.how}" if trial.others else ""
         ended = f"  {arm.stopped}" if arm.stopped else ""
-        page.line(f"  {name:<10} [", (curve, "blue"), "]", f"  {first} to {last}{ended}")
-    marks = ", ".join(map(str, trial.untreated.steps))
+        page.line(f"  {name:<10} [", (curve, "blue"), "]", f"  {first} to {last}{rate}{ended}")
+    arms = (trial.untreated, *trial.others, trial.repaired)
+    marks = ", ".join(map(str, max(arms, key=lambda a: len(a.steps)).steps))
     page.wrapped("  scored at steps ", "dim", marks)
+    page.wrapped("  so: ", "dim", SAID[outcome(trial)])
     page.wrapped("  repaired = ", "dim", f"{trial.repair}; {trial.how}; {trial.held_out}")
 
 

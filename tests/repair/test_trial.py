@@ -15,19 +15,22 @@ from torch import nn
 
 from gradscope import pipeline
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
-from gradscope.counterfactual import Outcome, has_learned, is_flat, outcome
+from gradscope.counterfactual import SAID, Outcome, has_learned, is_flat, outcome
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.errors import OptionError
 from gradscope.findings import Cause, Skipped
 from gradscope.measurements import Arm, Trial
 from gradscope.model import LoadedModel
+from gradscope.optimisers import Optimiser
 from gradscope.progress import Silent
 from gradscope.repair import run_trial
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import find_suspects
+from gradscope.repair.trial_recipes import choose, is_recurrent, recipe_of, untreated
 from gradscope.rules import run_rules
+from tests.report.examples import EXAMPLES
 from tests.support import measured, sample_of
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
@@ -46,7 +49,7 @@ def inspected(name: str, steps: int, arch: str | None = None):
         str(SAMPLES / name),
         LoadSettings(factory),
         replace(data, samples=None),
-        ProbeSettings(trial=steps),
+        ProbeSettings(trial=steps, trial_rate=1e-3),
     )
     return pipeline.inspect(settings)
 
@@ -78,11 +81,11 @@ def test_sample_models(name, arch, verdict, first):
 def tried(module: nn.Module, x: torch.Tensor, y: torch.Tensor | None, **given):
     steps = given.pop("steps", 40)
     validation = given.pop("validation", None)
-    batch = given.pop("batch", None)
+    batch, own = given.pop("batch", None), given.pop("own", None)
     found = measured(module, x, y, validation=validation)
     causes = diagnose(found, run_rules(found)).causes
     settings = Settings("model", probe=ProbeSettings(trial=steps, **given))
-    model = LoadedModel("model", "PyTorch module", module, batch=batch)
+    model = LoadedModel("model", "PyTorch module", module, batch=batch, optimiser=own)
     sample = sample_of(x, y, 200)
     return run_trial(model, sample, validation, found, causes, settings, Silent())
 
@@ -142,6 +145,112 @@ def test_a_copy_that_gains_is_trained_on_and_the_other_is_given_as_much():
     assert trial.untreated.steps[-1] >= trial.repaired.steps[-1]
     assert trial.steps == trial.untreated.steps[-1] <= 80
     assert set(Recipe(20, 1e-3, 32, None).score_at()) < set(trial.untreated.steps)
+
+
+def frozen_start() -> nn.Sequential:
+    """Saturated: learns nothing at any usual rate in a few steps."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(),
+                           nn.Linear(32, 10))  # fmt: skip
+    with torch.no_grad():
+        for p in module.parameters():
+            p.uniform_(-10, 10)
+    return module
+
+
+def test_no_copy_is_convicted_before_every_rate_and_all_of_the_steps():
+    trial = tried(frozen_start(), X, Y, steps=40, validation=sample_of(*DATA.val))
+    assert outcome(trial) is Outcome.REPAIRED_WINS
+    assert {a.how for a in (trial.untreated, *trial.others)} == {
+        "Adam 0.001", "Adam 0.01", "Adam 0.0001",
+    }  # fmt: skip
+    assert {a.steps[-1] for a in (trial.untreated, *trial.others)} == {trial.most} == {160}
+    assert all(a.score[0] == trial.untreated.score[0] for a in trial.others)  # one start
+    best = max(trial.untreated.score)
+    assert all(max(a.score) <= best for a in trial.others)
+
+
+def test_a_copy_that_holds_needs_no_other_rate():
+    module = torch.load(SAMPLES / "relu.pt", weights_only=False)
+    trial = tried(module, X, Y, steps=20, validation=sample_of(*DATA.val))
+    assert outcome(trial) is Outcome.UNTREATED_HOLDS
+    assert trial.others == ()
+
+
+OWN = Optimiser("sgd", 0.02, (("momentum", 0.9),))
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "said", "rates", "source"),
+    [
+        ({}, None, "Adam 0.001", 3, "the file keeps no optimiser"),
+        ({}, "it holds 2 optimisers", "Adam 0.001", 3,
+         "the checkpoint's is not used: it holds 2 optimisers"),
+        ({}, OWN, "SGD 0.02, momentum 0.9", 1, "as in the checkpoint"),
+        ({"trial_rate": 0.1}, OWN, "SGD 0.1, momentum 0.9", 1,
+         "as in the checkpoint, the rate as asked for"),
+        ({"trial_momentum": 0.5}, OWN, "SGD 0.02, momentum 0.5", 1, "as in the checkpoint"),
+        ({"trial_optimizer": "rmsprop"}, OWN, "RMSprop 0.001", 3, "as asked for"),
+        ({"trial_optimizer": "sgd"}, OWN, "SGD 0.02, momentum 0.9", 1, "as asked for"),
+        ({"trial_optimizer": "sgd"}, None, "SGD 0.01, momentum 0.9", 3, "as asked for"),
+        ({"trial_optimizer": "sgd", "trial_momentum": 0.0, "trial_rate": 0.1}, None, "SGD 0.1", 1,
+         "as asked for, the rate as asked for"),
+        ({"trial_optimizer": "adamw", "trial_rate": 3e-3}, None, "AdamW 0.003", 1,
+         "as asked for, the rate as asked for"),
+    ],
+)  # fmt: skip
+def test_what_trains_the_copies(given, own, said, rates, source):
+    choice = choose(ProbeSettings(trial=9, **given), own, deep=False)
+    assert str(choice.optimiser) == said
+    assert len(choice.rates) == rates
+    assert choice.rates[0] == choice.optimiser.rate
+    assert choice.source == source
+
+
+def test_a_deep_network_is_tried_at_lower_rates():
+    rates = choose(ProbeSettings(trial=9), None, deep=True).rates
+    assert rates == pytest.approx((3e-4, 3e-3, 3e-5))
+
+
+@pytest.mark.parametrize(
+    ("recurrent", "causes", "repaired", "untouched"),
+    [
+        (False, (), None, None),
+        (False, (Cause.EXPLODING,), 1.0, None),
+        (True, (), 1.0, 1.0),
+        (True, (Cause.EXPLODING,), 1.0, 1.0),
+    ],
+)
+def test_clipping_is_a_part_of_the_repair(recurrent, causes, repaired, untouched):
+    """But for recurrent networks, where everyone clips."""
+    found = EXAMPLES["recurrent" if recurrent else "healthy"]()
+    assert is_recurrent(found) is recurrent
+    recipe = recipe_of(choose(ProbeSettings(trial=9), None, deep=False), found, causes, 9, None)
+    assert recipe.clip == repaired
+    other = untreated(recipe, found, 1e-2)
+    assert (other.clip, other.rate) == (untouched, 1e-2)
+    assert replace(other, clip=recipe.clip, rate=recipe.rate) == recipe
+
+
+def test_adam_has_no_momentum_of_its_own():
+    with pytest.raises(OptionError, match="--trial-momentum: Adam has no momentum"):
+        choose(ProbeSettings(trial=9, trial_momentum=0.5), None, deep=False)
+
+
+def test_the_checkpoint_s_optimiser_trains_and_is_told():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+    trial = tried(module, X, Y, steps=20, own=OWN)
+    assert trial.how == "SGD 0.02, momentum 0.9, batches of 32; as in the checkpoint"
+    assert trial.untreated.how == trial.repaired.how == "SGD 0.02, momentum 0.9"
+    assert trial.untreated.score[1:] != tried(module, X, Y, steps=20).untreated.score[1:]
+
+
+def test_a_repaired_copy_that_learns_nothing_is_no_measure():
+    """With a rate at which nothing learns, neither copy is judged."""
+    found = tried(frozen_start(), X, Y, steps=20, trial_rate=1e-9)
+    assert outcome(found) is Outcome.NEITHER_LEARNS
+    assert "try more steps" in SAID[outcome(found)]
 
 
 def test_same_seed_same_trial():
@@ -301,7 +410,10 @@ def trial(untreated: list[float | None], repaired: list[float | None], **given) 
         ([0.5, 0.6], [0.1, None], {}, Outcome.UNCLEAR),
         ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNCLEAR),
         ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.3, 0.4, 0.4, 0.4], {}, Outcome.UNTREATED_HOLDS),
-        ([0.1, 0.7, 0.8, 0.8, 0.8], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNTREATED_HOLDS),
+        # One that beats a repaired copy which has not learned yet is not acquitted by it.
+        ([0.1, 0.7, 0.8, 0.8, 0.8], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNCLEAR),
+        ([0.1, 0.4, 0.4, 0.4, 0.4], [0.1, 0.11, 0.11, 0.11, 0.11], {}, Outcome.UNCLEAR),
+        ([0.1, 0.9, 0.95, 0.95, 0.95], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNTREATED_HOLDS),
         ([0.1, 0.4, 0.5, 0.6, 0.7], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.STILL_LEARNING),
         ([0.1, 0.4, 0.6, 0.6, 0.61], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),
         ([0.1, 0.1, 0.1, 0.1, 0.2], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),

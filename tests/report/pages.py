@@ -113,7 +113,7 @@ def tried() -> Inspection:
     ]  # fmt: skip
     trial = Trial(
         200, "Adam 1e-3", "orthogonal weights", ("0",), "accuracy", "a quarter of the sample", 50,
-        0.1, *arms, None, None,
+        0.1, *arms, None, None, (Arm((0, 100), (0.1, 0.1), (2.3, 2.4), None, "SGD <b>"),), 200,
     )  # fmt: skip
     return inspection(measured(*sites, trial=trial, skill=poor_skill()))
 

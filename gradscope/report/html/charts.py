@@ -201,7 +201,9 @@ def _octaves(stats: GradientStats | None) -> list[Any] | None:
 
 
 def _trial(trial: Trial) -> Mapping[str, Any]:
-    arms = (("as it is", trial.untreated), ("repaired", trial.repaired))
+    untreated = (trial.untreated, *trial.others)
+    names = [f"as it is, {a.how}" if trial.others else "as it is" for a in untreated]
+    arms = (*zip(names, untreated, strict=True), ("repaired", trial.repaired))
     return {
         "metric": trial.metric,
         "chance": short(trial.chance),

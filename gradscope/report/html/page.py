@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from plotly.offline import get_plotlyjs
 
 from gradscope import __version__
+from gradscope.counterfactual import SAID, outcome
 from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
@@ -81,6 +82,7 @@ def _content(inspection: Inspection) -> dict[str, Any]:
         "ledgers": [sections.ledger_table(h, i) for i, h in enumerate(m.heads) if h.ledger.entries],
         "outputs": sections.other_outputs(m.heads),
         "trial": sections.trial_table(m.trial),
+        "trial_said": SAID[outcome(m.trial)] if m.trial is not None else "",
         "time": sections.time_table(m),
         "parameters": parameter_table(inspection),
         "activations": activation_table(m),

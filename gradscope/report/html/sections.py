@@ -142,20 +142,20 @@ def _limits(inspection: Inspection) -> Limits:
 
 
 def trial_table(trial: Trial | None) -> Table | None:
-    """Scores of both copies, at the steps at which they were scored."""
+    """Scores of all copies, at the steps at which they were scored."""
     if trial is None:
         return None
-    columns = (
-        Column("Step"), Column(f"{trial.metric} as it is"), Column(f"{trial.metric} repaired"),
-        Column("Loss as it is"), Column("Loss repaired"),
-    )  # fmt: skip
-    table = Table("trial", "Scores while training", columns)
-    arms = (trial.untreated, trial.repaired)
+    untreated = (trial.untreated, *trial.others)
+    names = [f"as it is, {safe(a.how)}" if trial.others else "as it is" for a in untreated]
+    names, arms = [*names, "repaired"], (*untreated, trial.repaired)
+    scores = [Column(f"{trial.metric} {name}") for name in names]
+    losses = [Column(f"Loss {name}") for name in names]
+    table = Table("trial", "Scores while training", (Column("Step"), *scores, *losses))
     longer = max(arms, key=lambda arm: len(arm.steps))
     for i, step in enumerate(longer.steps):
-        scores = [_at(a.score, i) for a in arms] + [_at(a.loss, i) for a in arms]
+        numbers = [_at(a.score, i) for a in arms] + [_at(a.loss, i) for a in arms]
         reasons = [a.stopped or "it was not finite" for a in arms] * 2
-        cells = (table.number(v, why) for v, why in zip(scores, reasons, strict=True))
+        cells = (table.number(v, why) for v, why in zip(numbers, reasons, strict=True))
         table.add(str(step), *cells)
     return table
 

@@ -1,0 +1,46 @@
+"""Finds the optimiser that a checkpoint's model was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gradscope.optimisers import Optimiser, read_group
+
+_DEPTH = 3
+
+
+def find_optimiser(loaded: Any) -> Optimiser | str | None:
+    """Its settings; why they cannot be used; None: the file holds no optimiser.
+
+    Args:
+        loaded: what a file held: a dictionary with an optimiser's state_dict somewhere, as
+            ``optimizer``, ``optimizer_state_dict`` or Lightning's ``optimizer_states``.
+    """
+    groups = list(_groups(loaded, 0))
+    if not groups:
+        return None
+    if len(groups) > 1:
+        return f"it holds {len(groups)} optimisers"
+    first = read_group(groups[0][0])
+    rates = {str(g.get("lr")) for g in groups[0]}
+    if isinstance(first, Optimiser) and len(rates) > 1:
+        remark = f"of the first of {len(groups[0])} groups, whose rates differ"
+        return Optimiser(first.kind, first.rate, first.settings,
+                         "; ".join(r for r in (first.remark, remark) if r))  # fmt: skip
+    return first
+
+
+def _groups(value: Any, depth: int) -> Iterator[list[Mapping[str, Any]]]:
+    """The ``param_groups`` of each optimiser."""
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value)) if len(value) <= 16 else {}
+    if not isinstance(value, Mapping):
+        return
+    found = value.get("param_groups")
+    if isinstance(found, list) and found and all(isinstance(g, Mapping) for g in found):
+        yield found
+    elif depth < _DEPTH:
+        for inner in value.values():
+            if isinstance(inner, Mapping | list | tuple):
+                yield from _groups(inner, depth + 1)
