@@ -24,8 +24,8 @@ FAR = 0.5
 """Gain beyond which an untreated copy that still climbs has lost all the same."""
 
 WORKS = 0.9
-"""Share of what is above chance from which an untreated copy needs no comparison: with less, a
-repaired copy that has not learned yet may come to do better."""
+"""Share of what is above chance from which an untreated copy needs no comparison and a flat one no
+more steps: with less, a repaired copy that has not learned yet may come to do better."""
 
 FLAT = 0.02
 """Gain over the last part of the steps up to which a copy is called flat."""
@@ -91,6 +91,12 @@ def is_climbing(trial: Trial, arm: Arm) -> bool:
 def is_flat(arm: Arm, chance: float) -> bool:
     """Whether a copy gains no more."""
     return _climb(arm, chance) <= FLAT
+
+
+def is_done(arm: Arm, chance: float) -> bool:
+    """Whether a copy gains no more and has little left to gain: one that is flat further down may
+    be on a plateau, and is given all of its steps."""
+    return is_flat(arm, chance) and _share(arm.last, chance) >= WORKS
 
 
 def has_learned(arm: Arm, chance: float) -> bool:

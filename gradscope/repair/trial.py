@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from gradscope.config import Settings
-from gradscope.counterfactual import has_learned, is_behind, is_flat
+from gradscope.counterfactual import has_learned, is_behind, is_done
 from gradscope.errors import GradscopeError, OptionError, ProbeError
 from gradscope.findings import Cause, Skipped
 from gradscope.measurements import Arm, Measurements, Trial
@@ -168,11 +168,8 @@ class _Experiment:
             return train(self.trainee, self.data, recipe, self.progress, enough=enough)
 
     def _settled(self, result: Trained) -> bool:
-        """Whether a copy has learned something and gains no more; one that has learned nothing is
-        given all of its steps."""
         scale = scale_of(self.trainee, self.data)
-        arm = result.arm(scale)
-        return has_learned(arm, scale.chance) and is_flat(arm, scale.chance)
+        return is_done(result.arm(scale), scale.chance)
 
     def _learned(self, result: Trained) -> bool:
         scale = scale_of(self.trainee, self.data)

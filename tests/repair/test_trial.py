@@ -15,7 +15,7 @@ from torch import nn
 
 from gradscope import pipeline
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
-from gradscope.counterfactual import SAID, Outcome, has_learned, is_flat, outcome
+from gradscope.counterfactual import SAID, Outcome, has_learned, is_done, is_flat, outcome
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.errors import OptionError
 from gradscope.findings import Cause, Skipped
@@ -70,9 +70,9 @@ def inspected(name: str, steps: int, arch: str | None = None):
     ],
 )
 def test_sample_models(name, arch, verdict, first):
-    found = inspected(name, 200, arch)
+    found = inspected(name, 100, arch)
     trial = found.measurements.trial
-    assert 200 <= trial.repaired.steps[-1] <= trial.untreated.steps[-1] <= trial.steps <= 800
+    assert 100 <= trial.repaired.steps[-1] <= trial.untreated.steps[-1] <= trial.steps <= 400
     assert found.diagnosis.verdict is verdict
     if first is not None:
         assert found.diagnosis.causes[0] is first
@@ -134,6 +134,19 @@ def test_a_curve_is_flat_where_it_gains_no_more(scores, flat, learned):
     arm = Arm(tuple(range(6)), tuple(scores), tuple(scores))
     assert is_flat(arm, 0.1) is flat
     assert has_learned(arm, 0.1) is learned
+
+
+@pytest.mark.parametrize(
+    ("scores", "done"),
+    [
+        ([0.1, 0.5, 0.95, 0.95, 0.95, 0.95], True),
+        ([0.1, 0.5, 0.6, 0.6, 0.6, 0.6], False),  # a plateau, perhaps
+        ([0.1, 0.5, 0.8, 0.85, 0.9, 0.95], False),
+        ([0.1, 0.95, 0.95, 0.95, 0.5, None], False),
+    ],
+)
+def test_only_a_copy_with_little_left_to_gain_is_done(scores, done):
+    assert is_done(Arm(tuple(range(6)), tuple(scores), tuple(scores)), 0.1) is done
 
 
 def test_a_copy_that_gains_is_trained_on_and_the_other_is_given_as_much():
