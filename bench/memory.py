@@ -1,7 +1,7 @@
 """Peak memory of ``gradscope inspect`` on a large sample against the same on a small one.
 
     python bench/memory.py [--megabytes 4 4096] [--only deflated]
-    python bench/memory.py --checkpoint 3072
+    python bench/memory.py --checkpoint 512 3072
 
 Writes ``.npz`` files of both sizes, 4 KiB a sample, into a temporary folder that is removed at the
 end, runs the tool on each in a process of its own, and reads the process's peak resident memory
@@ -9,7 +9,7 @@ from the system. Of 512 samples a large file takes as much as a small one if onl
 all samples, if none is kept.
 
 ``--checkpoint``: a state_dict of so many megabytes, with its architecture, examined on 16 samples;
-peak memory over the size of the file.
+peak memory over the size of the file, and beyond what the tool takes with a model of a few KB.
 """
 
 from __future__ import annotations
@@ -121,7 +121,27 @@ def make(layers):
 """
 
 
-def checkpoint(folder: Path, megabytes: int) -> str:
+def start() -> float:
+    """Peak memory (megabytes) of an inspection of next to nothing: torch and other imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "small.pt"
+        torch.save(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3)), model)
+        return peak([str(model), "--samples", "16"])[0]
+
+
+def peak(arguments: list[str]) -> tuple[float, float]:
+    """Peak memory (megabytes) and time of one inspection."""
+    command = [sys.executable, "-m", "gradscope", "inspect", *arguments, "--format", "json"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"failed with {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return usage.ru_maxrss / unit, time.perf_counter() - began
+
+
+def checkpoint(folder: Path, megabytes: int, rest: float) -> str:
     """A row: size of the file, peak memory of one inspection of it, and their ratio."""
     layers = megabytes // 64  # of 4096 x 4096 float32
     (folder / "architecture.py").write_text(_ARCHITECTURE)
@@ -130,17 +150,12 @@ def checkpoint(folder: Path, megabytes: int) -> str:
     torch.manual_seed(0)
     torch.save(make["make"](layers).state_dict(), folder / "state.pt")
     size = (folder / "state.pt").stat().st_size / (1 << 20)
-    command = [sys.executable, "-m", "gradscope", "inspect", str(folder / "state.pt")]
-    command += ["--arch", f"{folder / 'architecture.py'}:make", "--samples", "16"]
-    command += ["--arch-args", f'{{"layers": {layers}}}', "--input-shape", "4096"]
-    command += ["--format", "json"]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed with {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
-    peak, seconds = usage.ru_maxrss / (1 << 10), time.perf_counter() - began
-    return f"| {size:.0f} | {peak:.0f} | {peak / size:.2f} | {seconds:.0f} |"
+    words = [str(folder / "state.pt"), "--arch", f"{folder / 'architecture.py'}:make"]
+    words += ["--arch-args", f'{{"layers": {layers}}}', "--input-shape", "4096", "--samples", "16"]
+    most, seconds = peak(words)
+    beyond = most - rest
+    cells = (f"{size:.0f}", f"{most:.0f}", f"{most / size:.2f}", f"{beyond / size:.2f}")
+    return f"| {' | '.join(cells)} | {beyond - size:+.0f} | {seconds:.0f} |"
 
 
 def main() -> None:
@@ -148,16 +163,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=int, nargs=2, default=[4, 4096], metavar="N")
     parser.add_argument("--only", choices=["stored", "deflated"])
-    parser.add_argument("--checkpoint", type=int, metavar="MB")
+    parser.add_argument("--checkpoint", type=int, nargs="+", metavar="MB")
     options = parser.parse_args()
     if options.checkpoint:
-        with tempfile.TemporaryDirectory() as folder:
-            row = checkpoint(Path(folder), options.checkpoint)
+        rest, rows = start(), []
+        for megabytes in options.checkpoint:
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(checkpoint(Path(folder), megabytes, rest))
         threads = torch.get_num_threads()
         machine = f"{platform.machine()}, {threads} threads, torch {torch.__version__}"
         print(f"{date.today()}, {machine}\n")
-        print("| checkpoint MB | peak MB | peak over checkpoint (limit 1.3) | s |")
-        print(f"|---|---|---|---|\n{row}")
+        print("| checkpoint MB | peak MB | peak over checkpoint (limit 1.3) | "
+              "less the start, over checkpoint | beyond both, MB | s |")  # fmt: skip
+        print("|---|---|---|---|---|---|", *rows, sep="\n")
+        print(f"\nThe start, an inspection of 107 parameters: {rest:.0f} MB.")
         return
     small, large = options.megabytes
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ under it. ``bench/endurance.py`` does the same for longer."""
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.endurance import MODELS, SAMPLES, command, examine, held
+from bench.endurance import MODELS, SAMPLES, at_once, command, examine, held, interrupted
 from gradscope.config import DataSettings, LoadSettings
 from gradscope.errors import GradscopeError
 from gradscope.loading import load_model, load_sample
@@ -62,6 +63,19 @@ def test_a_signal_ends_it_in_one_line(number: signal.Signals, tmp_path: Path):
     assert (done.returncode, done.stdout) == (128 + number, "")
     assert done.stderr == "gradscope: interrupted.\n"
     assert [p.name for p in tmp_path.iterdir() if p.name != "__pycache__"] == ["stop.py"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_signals_at_random_moments(seed: int, tmp_path: Path):
+    """From Python's start to the last byte of the report. SIGINT is the bench's: until the tool's
+    own first line runs, Python answers it by a traceback."""
+    after = random.Random(seed).uniform(0, 4)
+    assert not interrupted(signal.SIGTERM, after, tmp_path).startswith("wrong")
+
+
+def test_several_processes_on_one_model_file(tmp_path: Path):
+    """``bench/endurance.py`` has ten."""
+    assert at_once(3, tmp_path) == "3 of 3 ended with 0, 1 different reports"
 
 
 LIMITED = """
