@@ -49,6 +49,7 @@ def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     if not module._c._has_method("forward"):
         methods = some(sorted(module._c._method_names()))
         raise LoadError(f"has no forward (methods: {methods})", where=path)
+    _check_modes(module, path)
     tie(module)
     frozen = not list(module.parameters())
     remembers = prepare(module, checked.assigned, checked.calls)
@@ -67,6 +68,15 @@ def load_script(path: str, file: Path, settings: LoadSettings) -> LoadedModel:
     return LoadedModel(
         path, "TorchScript, frozen", whole, notes=notes, inputs=inputs, exchange=_NONE
     )
+
+
+def _check_modes(module: RecursiveScriptModule, path: str) -> None:
+    """A mode that is neither true nor false can be read, but not put back."""
+    for name, child in module.named_modules():
+        if not isinstance(getattr(child, "training", False), bool):
+            whose = f"module '{name}'" if name else "the model"
+            what = f"the mode of {whose} is neither true nor false"
+            raise LoadError(what, where=path, hint=_AGAIN)
 
 
 def _load(file: Path, source: Any) -> Any:

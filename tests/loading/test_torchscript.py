@@ -285,3 +285,21 @@ def test_messages_of_torch_are_one_line(tmp_path: Path):
     with pytest.raises(LoadError, match="cannot be opened by PyTorch") as error:
         load(HOSTILE_SCRIPTS["script: no code"](tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_a_mode_that_is_neither_true_nor_false_is_refused(tmp_path: Path):
+    """It could be read, but not put back."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+            self.__dict__["training"] = {"x": 1}
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    Odd.__annotations__ = {"training": dict[str, int]}
+    torch.jit.script(Odd()).save(str(tmp_path / "m.pt"))
+    with pytest.raises(LoadError, match="mode of the model is neither true nor false"):
+        load_model(str(tmp_path / "m.pt"), LoadSettings())
