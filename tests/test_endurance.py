@@ -3,6 +3,7 @@ under it. ``bench/endurance.py`` does the same for longer."""
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -34,10 +35,11 @@ def test_examinations_leave_nothing_behind():
 
     for _ in range(2):
         once()
-    before = held()
+    before, frozen = held(), gc.get_freeze_count()
     for _ in range(8):
         once()
     after = held()
+    assert gc.get_freeze_count() == frozen, "what is frozen is never collected, garbage or not"
     same = ("files", "threads", "hooks", "modules", "tensors")
     assert [getattr(after, n) for n in same] == [getattr(before, n) for n in same]
     assert after.megabytes < before.megabytes + 5, "options that are built anew take 13"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +38,7 @@ from gradscope.cli.layers import (
 )
 from gradscope.cli.model_options import Allow, Arch, ArchArgs, InputValue, Key, TrustModel
 from gradscope.cli.options import FailOn, Mode
-from gradscope.cli.output import emit, quiet
+from gradscope.cli.output import emit, keep_imports, quiet
 from gradscope.cli.probe_options import (
     BATCH_SIZE,
     DATA,
@@ -196,7 +195,7 @@ def _run(
         from gradscope import pipeline
         from gradscope.cli.progress import TerminalProgress
 
-        gc.freeze()
+        keep_imports()
         with TerminalProgress(Console(stderr=True)) as progress:
             known = {s.model: file.entries(s.model) for s in subjects}
             return pipeline.check(subjects, wanted, known, progress, ranks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,7 @@ from gradscope.cli.launch import ranks_of
 from gradscope.cli.layers import Layers, settings_of, tolerance_of
 from gradscope.cli.model_options import Allow, Arch, ArchArgs, InputValue, Key, TrustModel
 from gradscope.cli.options import Mode
-from gradscope.cli.output import quiet
+from gradscope.cli.output import keep_imports, quiet
 from gradscope.cli.probe_options import (
     BATCH_SIZE,
     DATA,
@@ -135,6 +134,6 @@ def _run(each: list[Settings], tolerance: float, fails: bool, ranks: Ranks) -> C
         from gradscope import pipeline
         from gradscope.cli.progress import TerminalProgress
 
-        gc.freeze()
+        keep_imports()
         with TerminalProgress(Console(stderr=True)) as progress:
             return pipeline.compare(each, tolerance, progress, ranks, fails=fails)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -41,7 +40,7 @@ from gradscope.cli.options import (
     parse_loss,
     parse_samples,
 )
-from gradscope.cli.output import canvas, emit, quiet
+from gradscope.cli.output import canvas, emit, keep_imports, quiet
 from gradscope.cli.run_folder import RunFolder, ended, new_run, old_run, wants_run
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 from gradscope.errors import GradscopeError, Interrupted, OptionError
@@ -335,7 +334,7 @@ def _run(
         from gradscope.cli.progress import TerminalProgress
         from gradscope.report import render_treatment
 
-        gc.freeze()
+        keep_imports()
         try:
             with TerminalProgress(Console(stderr=True)) as progress:
                 treatment = pipeline.fix(settings, repair, progress, kept, ranks)

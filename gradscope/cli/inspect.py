@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -35,7 +34,7 @@ from gradscope.cli.options import (
     parse_outputs,
     parse_samples,
 )
-from gradscope.cli.output import canvas, emit, quiet
+from gradscope.cli.output import canvas, emit, keep_imports, quiet
 from gradscope.cli.probe_options import (
     BATCH_SIZE,
     DATA,
@@ -237,7 +236,7 @@ def _run(
         from gradscope import pipeline, report
         from gradscope.cli.progress import TerminalProgress
 
-        gc.freeze()  # collections need not look through torch's own objects again and again
+        keep_imports()
         with TerminalProgress(Console(stderr=True)) as progress:
             inspection = pipeline.inspect(settings, progress, None, ranks)
     if ranks.rank:

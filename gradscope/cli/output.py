@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import shutil
@@ -22,6 +23,15 @@ class Canvas:
     width: int
     colour: bool
     unicode: bool
+
+
+def keep_imports() -> None:
+    """From now on collections of garbage pass over what is there: torch's own objects.
+
+    Once a process: later there is garbage, too, and it would be kept for good.
+    """
+    if not gc.get_freeze_count():
+        gc.freeze()
 
 
 def canvas(target: str | None) -> Canvas:
