@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from gradscope.config import FixSettings, Settings
 from gradscope.errors import OptionError
 from gradscope.files import check_target, copy_atomic, replace_atomic
-from gradscope.model import Exchange, Given
+from gradscope.model import Edit, Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, Ranks
 from gradscope.treatment import PLAIN, Outcome, Planned, Run, Stage, Treatment, is_clear
+from gradscope.unproven import RANK, TRAINED, Tried, why_not
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from gradscope.diagnosis import Inspection
     from gradscope.model import LoadedModel, Sample
     from gradscope.repair import Rescaled, Treated
-
-_RANK = {"unhealthy": 0, "undetermined": 1, "warning": 2, "healthy": 3}
-"""Of verdicts, the worst first."""
 
 
 class Fixing:
@@ -149,9 +147,9 @@ class Fixing:
 
     def _verified(self, treated: Treated) -> Treatment:
         """Measured again as it will be written; written only if it is better."""
-        after, changed = self._measured_with(treated.tensors, treated.tanh)
+        after, changed = self._measured_with(treated)
         improved = is_clear(treated.gain, treated.error)
-        written = self._written(changed, treated.tanh) if improved else None
+        written = self._written(changed, treated) if improved else None
         first, last = treated.stages[0], treated.stages[-1]
         scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
         not_better = "Not improved beyond its standard error; nothing was written"
@@ -192,37 +190,43 @@ class Fixing:
         found = rescale(
             self.model, self.sample, self.before, plan, self.settings, self.repair
         )  # fmt: skip
-        limit = self.repair.max_drift
-        tried = [(r, *self._measured_with(r.tensors, r.tanh)) for r in found if r.drift <= limit]
-        rank = _RANK[self.before.diagnosis.verdict.value]
-        better = [t for t in tried if _RANK[t[1].diagnosis.verdict.value] > rank]
+        limit, verdict = self.repair.max_drift, self.before.diagnosis.verdict.value
+        measured = [(r, *self._measured_with(r)) for r in found if math.isfinite(r.drift)]
+        verdicts = {id(r): after.diagnosis.verdict.value for r, after, _ in measured}
+        tried = {id(r): Tried(r.remedy, r.drift, verdicts.get(id(r), verdict)) for r in found}
+        better = [
+            m for m in measured
+            if m[0].drift <= limit and tried[id(m[0])].is_better_than(verdict)
+        ]  # fmt: skip
         before = Stage("before", None, None, None)
         if not better:
+            needing = [p.remedy for p in self.plan if p.remedy in TRAINED]
             return replace(
                 self._intent(),
                 outcome=Outcome.NOT_IMPROVED,
-                summary=_why_not(found, limit, self.before),
-                stages=(before, *(Stage(r.remedy, None, None, r.drift, r.said) for r in found)),
+                summary=why_not(list(tried.values()), needing, verdict, limit),
+                stages=(before, *map(_stage, found)),
             )
         best, after, changed = max(
-            better, key=lambda t: (_RANK[t[1].diagnosis.verdict.value], -t[0].drift)
+            better, key=lambda t: (RANK[t[1].diagnosis.verdict.value], -t[0].drift)
         )
-        verdicts = f"{self.before.diagnosis.verdict.value} to {after.diagnosis.verdict.value}"
+        better_by = f"{verdict} to {after.diagnosis.verdict.value}"
         return replace(
             self._intent(),
             outcome=Outcome.IMPROVED,
-            summary=f"Improved without labels: {verdicts}, outputs moved by {best.drift:.2g} of "
+            summary=f"Improved without labels: {better_by}, outputs moved by {best.drift:.2g} of "
             f"their size (--max-drift {limit:g}).",
             after=after,
             chosen=best.remedy,
-            stages=(before, Stage(best.remedy, None, None, best.drift, best.said)),
-            written=self._written(changed, best.tanh),
+            stages=(before, _stage(best)),
+            written=self._written(changed, best),
         )
 
     def _measured_with(
-        self, tensors: Mapping[str, torch.Tensor], tanh: bool
+        self, made: Treated | Rescaled
     ) -> tuple[Inspection, dict[str, torch.Tensor]]:
-        """An inspection of the model with these values in it, and those that are new."""
+        """An inspection of the model as it was made, and the values that are new."""
+        tensors, tanh, explicit = made.tensors, made.tanh, self.model.explicit
         module = self.model.module
         assert module is not None
         own = dict((*module.named_parameters(), *module.named_buffers()))
@@ -232,6 +236,8 @@ class Fixing:
         try:
             if swap is not None:
                 swap(True)
+            if explicit is not None:
+                explicit.put(made.products)
             for name, value in tensors.items():
                 own[name].data.copy_(value)
             again = replace(self.settings, probe=replace(self.settings.probe, trial=0))
@@ -241,42 +247,35 @@ class Fixing:
         finally:
             if swap is not None:
                 swap(False)
+            if explicit is not None:
+                explicit.put({})
             for name, value in held.items():
                 own[name].data.copy_(value)
         return after, {n: v for n, v in tensors.items() if not v.equal(held[n])}
 
-    def _written(self, changed: Mapping[str, torch.Tensor], tanh: bool) -> str | None:
+    def _written(self, changed: Mapping[str, torch.Tensor], made: Treated | Rescaled) -> str | None:
         from gradscope.loading import save_like
 
         if self.repair.out is None or self.ranks.rank:
             return self.repair.out
         original, under = self.settings.model, self.settings.load.key or ""
+        edit = Edit(made.tanh, made.products)
         replace_atomic(
             self.repair.out,
-            lambda path: save_like(original, path, changed, under=under, tanh=tanh),
+            lambda path: save_like(original, path, changed, under=under, edit=edit),
             option="--out",
             staging=self.kept.staging() if self.kept is not None else None,
         )
         return self.repair.out
 
 
+def _stage(found: Rescaled) -> Stage:
+    return Stage(found.remedy, None, None, found.drift, found.said, found.places)
+
+
 def _kept_without_labels(plan: tuple[Planned, ...]) -> set[str]:
-    """What may keep the function: not a restart, and not a standardisation, which is folded."""
-    return {p.remedy for p in plan} - {"restart", "standardise"}
-
-
-def _why_not(found: tuple[Rescaled, ...], limit: float, before: Inspection) -> str:
-    if not found:
-        return "Not improved: without labels only rescalings are tried, and none fits; " \
-            "nothing was written. With labels in --data it can be trained."  # fmt: skip
-    least = min(r.drift for r in found)
-    if least > limit:
-        return f"Not improved: without labels the outputs may move by {limit:g} of their size " \
-            f"(--max-drift), and every rescaling moves them by {least:.2g} or more; nothing " \
-            "was written. With labels in --data it can be trained."  # fmt: skip
-    verdict = before.diagnosis.verdict.value
-    return f"Not improved: after every rescaling that keeps the outputs the verdict is {verdict} " \
-        "as before, or worse; nothing was written."  # fmt: skip
+    """What may keep the function."""
+    return {p.remedy for p in plan} - set(TRAINED)
 
 
 def _threads() -> int:

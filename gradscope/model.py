@@ -61,6 +61,38 @@ class Exchange:
     swap: Callable[[bool], None]
 
 
+Products = Mapping[str, tuple[float, float]]
+"""Node of a file -> what is multiplied before and behind it."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is different in a file beside its numbers.
+
+    Attributes:
+        tanh: its logistic activations become tanh: those of a form that ``LoadedModel.exchange``
+            says can be.
+        products: factors before and behind nodes, where ``LoadedModel.explicit`` says they can be.
+    """
+
+    tanh: bool = False
+    products: Products = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """Products that a file can hold before and behind its nodes.
+
+    Attributes:
+        watch: has the name of every node that is an activation, and its output, told from then on
+            while the model runs; None: no more.
+        put: makes the module run with these factors, node -> (before, behind), and no others.
+    """
+
+    watch: Callable[[Callable[[str, torch.Tensor], None] | None], None]
+    put: Callable[[Products], None]
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model as it came out of its file.
@@ -85,6 +117,7 @@ class LoadedModel:
         placed: its parameters are where they are to be, on more devices than one perhaps.
         optimiser: with which it was trained, where the file tells; or why what it tells is of no
             use.
+        explicit: of products of its own; None where a file of this form can have none.
     """
 
     path: str
@@ -102,6 +135,7 @@ class LoadedModel:
     exchange: Exchange | str = "activations stand in the architecture's code, not in the file"
     placed: bool = False
     optimiser: Optimiser | str | None = None
+    explicit: Explicit | None = None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,22 @@ PLAIN = Planned("plain training", "what any repair has to beat")
 
 
 @dataclass(frozen=True)
+class Placed:
+    """What became of a scale at one place of a model.
+
+    Attributes:
+        where: the activation or the parameter.
+        state: ``folded`` exactly into parameters, ``explicit`` as a product of its own in the file,
+            or ``left``: there is none.
+        how: into which parameters, or why not.
+    """
+
+    where: str
+    state: str
+    how: str
+
+
+@dataclass(frozen=True)
 class Stage:
     """The model at one point of its repair.
 
@@ -56,6 +72,7 @@ class Stage:
         drift: root mean square of the change of the outputs over their own root mean square, on
             held-out data, against the model as it came; None where it was not measured.
         said: what the remedy says of what it did.
+        places: what became of each scale.
     """
 
     name: str
@@ -63,6 +80,7 @@ class Stage:
     loss: float | None
     drift: float | None
     said: tuple[str, ...] = ()
+    places: tuple[Placed, ...] = ()
 
 
 @dataclass(frozen=True)

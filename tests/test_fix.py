@@ -374,7 +374,11 @@ def test_alpha_as_in_the_paper(tmp_path, capsys):
     options = ["--alpha", "2", "--out", str(tmp_path / "f.pt"), "--epochs", "1"]
     _, report = run(capsys, model, *DIGITS, *options)
     assert report["chosen"] == "alpha"
-    assert report["stages"][1]["said"] == ["alpha 2 for 20 activations"]
+    said = report["stages"][1]["said"]
+    assert said[0] == "alpha 2 for 20 activations"
+    assert said[1] == "0/tanh folded: 1/2 into 0.bias, 0.weight; 2 into 2.weight"
+    places = report["stages"][1]["places"]
+    assert [p["state"] for p in places] == 20 * ["folded"]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ def test_what_moves_the_outputs_is_not_written(here, capsys, tmp_path):
     assert (status, report["outcome"], report["written"]) == (1, "not improved", None)
     assert "(--max-drift)" in report["summary"]
     assert all(s["drift"] is None or s["drift"] > 0.1 for s in report["stages"])
-    assert [p["remedy"] for p in report["plan"]] == ["kappa"]  # no restart
+    assert [p["remedy"] for p in report["plan"]] == ["kappa-refit", "kappa"]  # no restart
+    assert "restart would help only with training. Labels in --data" in report["summary"]
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -22,14 +22,16 @@ from gradscope.loading.detect import FileKind, detect
 from gradscope.loading.exchange import in_pickle, in_program
 from gradscope.loading.pickle_machine import run
 from gradscope.loading.tensor_places import Place, places_of, read_root
+from gradscope.model import Edit
 
 Tensors = Mapping[str, torch.Tensor]
+AS_IT_IS = Edit()
 _ALIGNED = 64  # torch aligns records, so that they can be memory-mapped
 _SAFE = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def save_like(
-    original: str, target: Path, changed: Tensors, *, under: str = "", tanh: bool = False
+    original: str, target: Path, changed: Tensors, *, under: str = "", edit: Edit = AS_IT_IS
 ) -> None:
     """A copy of ``original`` in which some tensors have new values.
 
@@ -38,15 +40,14 @@ def save_like(
         target: written over.
         changed: new values by the model's names.
         under: path of keys to the state_dict that the model was made from; "" finds it.
-        tanh: whether the logistic activations in the file become tanh: those of a form that
-            ``LoadedModel.exchange`` says can be.
+        edit: what is different beside these.
 
     Raises:
         LoadError: the format cannot be written, or a tensor is not found in the file.
     """
     check_saving(original)
     file = Path(original)
-    _WRITERS[detect(file)](file, target, changed, under, tanh)
+    _WRITERS[detect(file)](file, target, changed, under, edit)
 
 
 def check_saving(original: str) -> None:
@@ -77,7 +78,7 @@ def names_in_file(
     return {n: prefix + n for n in names}
 
 
-def _zip(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
+def _zip(file: Path, target: Path, changed: Tensors, under: str, edit: Edit) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         main = next(e for e in entries if e.filename.partition("/")[2] == "data.pkl")
@@ -93,10 +94,10 @@ def _zip(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> 
             for entry in entries:
                 key = entry.filename.removeprefix(f"{top}/data/")
                 content = bytes(new[key] if key in new else archive.read(entry))
-                _put(out, entry, in_pickle(content) if tanh and entry is main else content)
+                _put(out, entry, in_pickle(content) if edit.tanh and entry is main else content)
 
 
-def _exported(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
+def _exported(file: Path, target: Path, changed: Tensors, under: str, edit: Edit) -> None:
     """Raw numbers in records of their own, named by a table."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
@@ -116,7 +117,7 @@ def _exported(file: Path, target: Path, changed: Tensors, under: str, tanh: bool
             for entry in entries:
                 key = entry.filename.removeprefix(f"{folder}/")
                 content = bytes(new[key] if key in new else archive.read(entry))
-                is_program = tanh and entry.filename.endswith("/models/model.json")
+                is_program = edit.tanh and entry.filename.endswith("/models/model.json")
                 _put(out, entry, in_program(content) if is_program else content)
 
 
@@ -151,7 +152,7 @@ def _put(out: zipfile.ZipFile, entry: zipfile.ZipInfo, content: bytes) -> None:
     out.writestr(info, content, zipfile.ZIP_STORED)
 
 
-def _legacy(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
+def _legacy(file: Path, target: Path, changed: Tensors, under: str, edit: Edit) -> None:
     """Magic number, protocol, system, the object, keys of storages; then count and numbers each."""
     data = bytearray(file.read_bytes())
     stream = BytesIO(bytes(data))
@@ -177,7 +178,7 @@ def _legacy(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) 
     target.write_bytes(data)
 
 
-def _safetensors(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
+def _safetensors(file: Path, target: Path, changed: Tensors, under: str, edit: Edit) -> None:
     shutil.copyfile(file, target)
     with target.open("r+b") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
@@ -194,13 +195,13 @@ def _safetensors(file: Path, target: Path, changed: Tensors, under: str, tanh: b
             stream.write(data)
 
 
-def _onnx(file: Path, target: Path, changed: Tensors, under: str, tanh: bool) -> None:
+def _onnx(file: Path, target: Path, changed: Tensors, under: str, edit: Edit) -> None:
     from gradscope.loading.onnx import save_onnx
 
-    save_onnx(file, target, changed, tanh)
+    save_onnx(file, target, changed, edit)
 
 
-_WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str, bool], None]] = {
+_WRITERS: dict[FileKind, Callable[[Path, Path, Tensors, str, Edit], None]] = {
     FileKind.TORCH_ZIP: _zip,
     FileKind.TORCH_LEGACY: _legacy,
     FileKind.SAFETENSORS: _safetensors,

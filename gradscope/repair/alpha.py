@@ -1,7 +1,9 @@
 """Alpha: the activation alpha phi(z / alpha) of Ven and Lederer (arXiv 2106.02260), folded exactly.
 
-With the same alpha everywhere the inner weights stay: the first W is divided by alpha, every hidden
-bias too, and the last W multiplied by it. The file needs no new operator.
+With the same alpha everywhere the inner weights of a chain stay: the first W is divided by alpha,
+every hidden bias too, and the last W multiplied by it; the file needs no new operator. In sums of
+branches, before norms and with shared weights it is folded where the equations of a scale that
+passes through have a solution. Elsewhere it stands in the file by itself, or the place is named.
 """
 
 from __future__ import annotations
@@ -9,15 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
+from gradscope.repair.base import Case, Remedy, RemedyError, Result
+from gradscope.repair.fold import acted_on, drift_of, fold
 
-from gradscope.repair.base import Case, Remedy, Result
-from gradscope.repair.kappa import is_bounded
+DRIFT = 1e-4
+"""Difference to alpha phi(z / alpha) over the outputs' size up to which it is rounding."""
 
 
 @dataclass(frozen=True)
 class Alpha(Remedy):
-    """A chain of bounded activations, every layer of which may be changed."""
+    """Bounded activations of hidden units, wherever their scale can go."""
 
     alpha: float = 2.0
 
@@ -25,27 +28,26 @@ class Alpha(Remedy):
     summary: ClassVar[str] = "phi to alpha phi(z / alpha), exactly, as in the paper"
 
     def requires(self, case: Case) -> str | None:
-        """A plain chain: anywhere else a scale would not pass through."""
-        chain = case.chain
-        if chain.outside:
-            name, reason = chain.outside[0]
-            return f"{name} {reason}, and a scale passes exactly through a plain chain only"
-        if not chain.hidden or len(chain.last) != 1:
-            return "there is no chain of hidden layers with one output layer"
-        for link in chain.hidden:
-            if not is_bounded(link):
-                return f"{link.weight} feeds no bounded activation, on which alpha acts"
-        sites = {s.id for s in case.measured.sites if s.role.value in ("hidden", "gate")}
-        apart = sites - {k.site.id for k in chain.hidden if k.site is not None}
-        return f"{min(apart)} has no weight of its own" if apart else None
+        """A bounded activation."""
+        return None if acted_on(case) else "there is no bounded hidden activation, on which it acts"
 
     def apply(self, case: Case) -> Result:
-        """First weight, hidden biases, last weight."""
-        chain = case.chain
-        first, last = chain.hidden[0].weight, chain.last[0].weight
-        changed: dict[str, torch.Tensor] = {first: case.tensors[first].detach() / self.alpha}
-        for link in chain.hidden:
-            if link.bias is not None:
-                changed[link.bias] = case.tensors[link.bias].detach() / self.alpha
-        changed[last] = case.tensors[last].detach() * self.alpha
-        return Result(changed, (f"alpha {self.alpha:g} for {len(chain.hidden)} activations",))
+        """All activations whose scale has a place.
+
+        Raises:
+            RemedyError: none has, or what comes out is not what was meant.
+        """
+        found = fold(case, self.alpha)
+        where = f"--method {self.name}"
+        if not found.wanted:
+            first = found.places[0]
+            raise RemedyError(f"cannot be applied: {first.where}: {first.how}", where=where)
+        drift = drift_of(case, found)
+        if not drift < DRIFT:
+            what = f"the outputs would be {drift:.2g} of their size from what they are to be"
+            raise RemedyError(what, where=where)
+        said = [f"alpha {self.alpha:g} for {len(found.wanted)} activations"]
+        # What is not the common case first.
+        order = sorted(found.places, key=lambda p: p.state == "folded")
+        said += [f"{p.where} {p.state}: {p.how}" for p in order]
+        return Result(found.changed, tuple(said), found.places, found.products)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,11 +14,12 @@ import torch
 from gradscope.errors import GradscopeError
 from gradscope.findings import Cause
 from gradscope.measurements import Measurements
-from gradscope.model import Exchange
+from gradscope.model import Exchange, Explicit, Products
 from gradscope.repair.capture import Capture, Use
 from gradscope.repair.chain import Chain, Link, find_chain
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.training import Trainee
+from gradscope.treatment import Placed
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -40,6 +41,7 @@ class Case:
         seed: of what is drawn.
         buffers: running statistics and other buffers by name.
         exchange: of the logistic activations; or why the form of the file allows none.
+        explicit: of scales that stand in the file; None where its form has no place for them.
     """
 
     measured: Measurements
@@ -50,6 +52,7 @@ class Case:
     seed: int = 0
     buffers: Tensors = field(default_factory=dict)
     exchange: Exchange | str = "the model stands in no file"
+    explicit: Explicit | None = None
 
     @cached_property
     def chain(self) -> Chain:
@@ -93,6 +96,18 @@ class Case:
                 for name, value in held.items():
                     own[name].copy_(value)
 
+    @contextmanager
+    def with_products(self, products: Products) -> Iterator[None]:
+        """The model runs with these factors at the nodes of its file inside."""
+        if self.explicit is None or not products:
+            yield
+            return
+        self.explicit.put(products)
+        try:
+            yield
+        finally:
+            self.explicit.put({})
+
     def own(self, name: str) -> torch.Tensor:
         """A parameter or a buffer as it is in the model."""
         return self.tensors[name] if name in self.tensors else self.buffers[name]
@@ -114,15 +129,19 @@ class Result:
     Attributes:
         changed: new values by name.
         said: for people: what was done, and what was left and why.
+        places: what became of each scale.
+        products: factors before and behind nodes of the file, which belong to the new values.
     """
 
     changed: Tensors
     said: tuple[str, ...] = field(default=())
+    places: tuple[Placed, ...] = ()
+    products: Products = field(default_factory=dict)
 
     @property
     def modified(self) -> bool:
         """Whether anything is different."""
-        return bool(self.changed)
+        return bool(self.changed) or bool(self.products)
 
 
 class Remedy(ABC):
@@ -149,7 +168,8 @@ def followed(case: Case, first: Result, remedy: Remedy) -> Result:
     """A result, and another remedy applied to the model as it is then."""
     with case.with_tensors(first.changed):
         second = remedy.apply(case)
-    return Result({**first.changed, **second.changed}, (*first.said, *second.said))
+    said, places = (*first.said, *second.said), (*first.places, *second.places)
+    return Result({**first.changed, **second.changed}, said, places)
 
 
 def perform(remedy: Remedy, case: Case) -> Result:
@@ -174,4 +194,4 @@ def perform(remedy: Remedy, case: Case) -> Result:
         value = value.detach().to(old.dtype)
         if not torch.equal(value, old.detach()):
             changed[name] = value
-    return Result(changed, result.said)
+    return replace(result, changed=changed)

@@ -18,6 +18,7 @@ from gradscope.probe.activations import NODES, SOFTSIGN, Kind
 from gradscope.repair.base import Case, Remedy, Result
 from gradscope.repair.chain import Link
 from gradscope.repair.ridge import Moments, solve
+from gradscope.treatment import Placed
 
 WORKING = 0.8
 """Mean relative derivative to reach; targets below .5 were measured to be worse."""
@@ -31,9 +32,11 @@ BOUNDS: dict[str, tuple[float, ...]] = {"hardtanh": (-1.0, 1.0), "elu": (1.0, 1.
 
 @dataclass(frozen=True)
 class Kappa(Remedy):
-    """Shrink; with ``refit``, keep what the layer computed."""
+    """Shrink; with ``refit``, keep what the layer computed; with ``keep``, the outputs' size too,
+    which training wants small and whoever reads the outputs does not."""
 
     refit: bool = False
+    keep: bool = False
 
     name: ClassVar[str] = "kappa"
     summary: ClassVar[str] = "shrink each saturated layer until its units work"
@@ -49,15 +52,19 @@ class Kappa(Remedy):
         chain = case.chain
         changed: dict[str, torch.Tensor] = {}
         said = [f"{name} left as it is: it {reason}" for name, reason in chain.outside]
+        places: list[Placed] = []
         before = {} if not self.refit else pre_activations(case, chain.links)
         for i, link in enumerate(chain.links):
             if self.refit and i and link.weight in before:
                 changed |= refitted(case, link, changed, before[link.weight])
             if link.site is None:
-                changed |= _logits(case, link, changed)
+                changed |= {} if self.keep else _logits(case, link, changed)
             elif is_bounded(link):
-                changed |= _shrunk(case, link, changed, said)
-        return Result(changed, tuple(said))
+                shrunk = _shrunk(case, link, changed, said)
+                changed |= shrunk
+                places += [Placed(link.weight, "folded", "into it and its bias")] if shrunk else []
+        left = tuple(Placed(name, "left", f"it {reason}") for name, reason in chain.outside)
+        return Result(changed, tuple(said), (*places, *left))
 
 
 def is_bounded(link: Link) -> bool:

@@ -116,6 +116,13 @@ class Minibatches:
         """All samples that are trained on, once, in the order of the file."""
         yield from self._cut_up(self._sample.batches(), self._training_rows)
 
+    def few(self, most: int) -> Batch | None:
+        """The first samples that are trained on, a batch at most; None if there are none."""
+        first = next(self.once(), None)
+        if first is None or self._exact or first.size <= most:
+            return first
+        return take(first, np.arange(most))
+
     def some(self) -> Iterator[Batch]:
         """About :data:`SOME` of them, spread over the file: what a remedy looks at."""
         step = self._sample.samples // SOME

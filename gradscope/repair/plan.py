@@ -37,6 +37,9 @@ _OFFSET = 0.6
 """Root mean square of a bias over that of its layer's pre-activations from which it may be the bias
 that saturates; the remedy itself looks at the data."""
 
+_SHARP = 0.7
+"""Share of saturated rows of attention, as in GS207."""
+
 _LARGE = 3.0
 """Times its usual size from which a projection may saturate its attention."""
 
@@ -114,13 +117,15 @@ def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
         yield Planned("batch-norm-fold", "large weights before norms, which hide their scale")
     if _recurs(m):
         yield Planned("kappa-gates", "large weights saturate gates")
-    if any(_attends(p) for p in m.parameters):
+    if _is_sharp(m) or any(_attends(p) for p in m.parameters):
         yield Planned("temperature", "large projections saturate attention")
     if chain.hidden and len(chain.hidden) >= len(chain.outside):
         why = "large weights in layers that stand one after the other"
-        if learned:
-            yield Planned("kappa-refit", f"{why}; what was learned is kept")
-        yield Planned("kappa", f"{why}; nothing to keep" if not learned else why)
+        unknown = m.skill is None
+        if learned or unknown:
+            kept = "what it computes" if unknown else "what was learned"
+            yield Planned("kappa-refit", f"{why}; {kept} is kept")
+        yield Planned("kappa", why if learned or unknown else f"{why}; nothing to keep")
     if chain.outside:
         why = "weights that are large for their shape, behind norms or in branches"
         yield Planned("std-restore", why)
@@ -128,6 +133,12 @@ def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
 
 def _recurs(m: Measurements) -> bool:
     return any("weight_hh" in p.name for p in m.parameters)
+
+
+def _is_sharp(m: Measurements) -> bool:
+    """Whether attention looks at one key nearly everywhere."""
+    rows = sum(a.rows for a in m.attention)
+    return bool(rows) and sum(a.rows * a.saturated_fraction for a in m.attention) / rows > _SHARP
 
 
 def _attends(p: Parameter) -> bool:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from gradscope.progress import Progress
-from gradscope.repair.base import Result, Tensors
+from gradscope.repair.base import Case, Result, Tensors
 from gradscope.repair.checkpoints import Keeper
 from gradscope.repair.compare import Scale, put_back
 from gradscope.repair.loop import train
-from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.standardise import Standardisation
-from gradscope.repair.training import Scored, Trainee, as_it_is
+from gradscope.repair.training import Scored, as_it_is
 from gradscope.treatment import Contestant, Planned
 
 LEAST = 50
@@ -52,7 +51,8 @@ class Candidate:
     def starts_as(self, other: Candidate) -> bool:
         """Whether both would be trained from the same numbers."""
         mine, theirs = self.result.changed, other.result.changed
-        return mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
+        same = mine.keys() == theirs.keys() and all(v.equal(theirs[n]) for n, v in mine.items())
+        return same and self.result.products == other.result.products
 
     def shown(self, scale: Scale) -> Contestant:
         """As it is reported."""
@@ -65,14 +65,11 @@ class Ring:
     """Where candidates are trained: one model, whose numbers are put back after each.
 
     Args:
-        trainee: the model.
-        data: the same batches for all.
-        tensors: of the model, by name.
-        seed: the same for all.
+        case: the model, with the batches and the seed that are the same for all.
     """
 
-    def __init__(self, trainee: Trainee, data: Minibatches, tensors: Tensors, seed: int) -> None:
-        self.trainee, self.data, self.tensors, self.seed = trainee, data, tensors, seed
+    def __init__(self, case: Case) -> None:
+        self.case, self.trainee, self.data = case, case.trainee, case.data
 
     def race(
         self,
@@ -105,7 +102,9 @@ class Ring:
     @contextmanager
     def begun(self, candidate: Candidate) -> Iterator[None]:
         """The model as this candidate begins, with the input and the gradients that it has."""
-        with put_back(self.trainee.module, self.seed), self.under(candidate):
+        products = candidate.result.products
+        running = self.case.with_products(products)
+        with put_back(self.trainee.module, self.case.seed), running, self.under(candidate):
             self.enter(candidate.result.changed)
             yield
 
@@ -118,7 +117,7 @@ class Ring:
             return
         self.trainee.prepare = standard
         try:
-            with standard.shut(self.tensors):
+            with standard.shut(self.case.tensors):
                 yield
         finally:
             self.trainee.prepare = as_it_is

@@ -77,6 +77,15 @@ class Trainee:
 
     def call(self, batch: Batch) -> torch.Tensor | None:
         """The first floating-point output for one batch; None if there is none."""
+        tensors = (t for _, t in chosen_tensors(self.whole(batch), self.outputs))
+        return next((t for t in tensors if t.is_floating_point() and t.numel()), None)
+
+    def whole(self, batch: Batch) -> Any:
+        """All that the model returns for one batch.
+
+        Raises:
+            ProbeError: it fails.
+        """
         batch = self.prepare(batch)
 
         def enter(value: Any) -> Any:
@@ -85,13 +94,11 @@ class Trainee:
         self.enter_call()
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
         try:
-            output = self.module(*args, **kwargs)
+            return self.module(*args, **kwargs)
         except Exception as error:  # any code may stand in a model's forward
             first = str(error).strip().split("\n")[0][:200]
             what = f"the model cannot be trained on {batch.size} samples at once"
             raise ProbeError(f"{what}: {type(error).__name__}: {first}") from error
-        tensors = (t for _, t in chosen_tensors(output, self.outputs))
-        return next((t for t in tensors if t.is_floating_point() and t.numel()), None)
 
     def run(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Loss]:
         """(output, labels, loss) of one batch.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from gradscope.config import FixSettings, Settings
 from gradscope.diagnosis import Inspection
 from gradscope.errors import OptionError
-from gradscope.model import Exchange, LoadedModel, Sample
+from gradscope.model import Exchange, LoadedModel, Products, Sample
 from gradscope.probe.shards import Shares
 from gradscope.probe.state import require_gradients, untouched
 from gradscope.probe.subject import Names
@@ -49,6 +49,7 @@ class Treated:
         stages, trained, scale, gain, error, samples: for the report.
         tanh: whether the tensors belong to the model with tanh for its logistic activations.
         race: all that was tried, the best first.
+        products: scales that stand in the file.
     """
 
     tensors: Tensors
@@ -63,6 +64,7 @@ class Treated:
     split: bool
     tanh: bool = False
     race: tuple[Contestant, ...] = ()
+    products: Products = field(default_factory=dict)
 
 
 def treat(
@@ -160,8 +162,9 @@ class Treating:
         self.case = Case(
             before.measurements, before.diagnosis.causes, self.trainee, tensors, self.data,
             settings.data.seed, dict(model.module.named_buffers()), model.exchange,
+            model.explicit,
         )  # fmt: skip
-        self.ring = Ring(self.trainee, self.data, tensors, self.seed)
+        self.ring = Ring(self.case)
         self.refused: list[Contestant] = []
 
     def run(self, plan: tuple[Planned, ...]) -> Treated:
@@ -206,11 +209,12 @@ class Treating:
         """One contestant trained to the end, and what it is then by itself."""
         name = chosen.planned.remedy
         stages = [self._stage("before", first, None, ())]
-        with put_back(self.module, self.seed):
+        with put_back(self.module, self.seed), self.case.with_products(chosen.result.products):
             with self.ring.under(chosen):
                 self.ring.enter(dict(chosen.result.changed))
                 drift = self.drift(raw)
-                stages.append(self._stage(name, chosen.right_after, drift, chosen.result.said))
+                stage = self._stage(name, chosen.right_after, drift, chosen.result.said)
+                stages.append(replace(stage, places=chosen.result.places))
                 trained, state = self._fine_tune(f"fine-tuning-{name}" if again else "fine-tuning")
             if chosen.standard is not None:
                 state |= chosen.standard.folded(state)
@@ -221,6 +225,7 @@ class Treating:
         return Treated(
             state, name, tuple(stages), trained, self.scale, gain, error,
             len(final.points), str(self.recipe), self.data.split, self.tanh,
+            products=chosen.result.products,
         )  # fmt: skip
 
     @contextmanager
@@ -295,10 +300,11 @@ class Treating:
         with self.case.with_tensors(values):
             if self.standard is not None:
                 values |= self.standard.opened(self.case.tensors)
-        with self.case.with_tensors(values):
+        with self.case.with_tensors(values), self.case.with_products(result.products):
             scored = self.trainee.score(self.data.held_out())
         said = (*self.said_first, *result.said)
-        return Candidate(planned, Result(values, said), scored, self.standard)
+        result = replace(result, changed=values, said=said)
+        return Candidate(planned, result, scored, self.standard)
 
     def _result(self, name: str, start: Tensors) -> Result:
         """What a remedy changes in the model that it is given."""

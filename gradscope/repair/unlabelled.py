@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from gradscope.config import FixSettings, Settings
 from gradscope.diagnosis import Inspection
-from gradscope.model import Exchange, LoadedModel, Sample
+from gradscope.model import Exchange, LoadedModel, Products, Sample
 from gradscope.probe.state import untouched
 from gradscope.progress import Silent
-from gradscope.repair.base import RemedyError, perform
+from gradscope.repair.base import Remedy, RemedyError, perform
+from gradscope.repair.kappa import Kappa
 from gradscope.repair.methods import remedy
 from gradscope.repair.treat import Treating
-from gradscope.treatment import Planned
+from gradscope.treatment import Placed, Planned
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Rescaled:
         drift: root mean square of the change of the outputs over their own.
         said: what the remedy says of what it did.
         tanh: whether the tensors belong to the model with tanh for its logistic activations.
+        places: what became of each scale.
+        products: scales that stand in the file.
     """
 
     remedy: str
@@ -37,6 +40,8 @@ class Rescaled:
     drift: float
     said: tuple[str, ...]
     tanh: bool = False
+    places: tuple[Placed, ...] = ()
+    products: Products = field(default_factory=dict)
 
 
 def rescale(
@@ -59,19 +64,28 @@ def rescale(
         raw = treating.outputs()
         for planned in plan:
             try:
-                result = perform(remedy(planned.remedy, fix.alpha or 2.0), treating.case)
+                result = perform(_keeping(remedy(planned.remedy, fix.alpha or 2.0)), treating.case)
             except RemedyError:
                 if fix.method is not None:
                     raise
                 continue
             tanh = planned.remedy == "tanh"
-            with treating.case.with_tensors(result.changed), _exchanged(model, tanh):
+            changed, products = dict(result.changed), result.products
+            with treating.case.with_tensors(changed), _exchanged(model, tanh), \
+                    treating.case.with_products(products):  # fmt: skip
                 moved = _moved(raw, treating.outputs())
             said = result.said
             if not bool(torch.isfinite(raw).any()):
                 said = (*said, "no output was finite before: there was nothing to keep")
-            found.append(Rescaled(planned.remedy, dict(result.changed), moved, said, tanh))
+            found.append(
+                Rescaled(planned.remedy, changed, moved, said, tanh, result.places, products)
+            )
     return tuple(found)
+
+
+def _keeping(chosen: Remedy) -> Remedy:
+    """Without training after it, nothing is gained by smaller outputs."""
+    return replace(chosen, keep=True) if isinstance(chosen, Kappa) else chosen
 
 
 def _moved(raw: torch.Tensor, now: torch.Tensor) -> float:

@@ -13,8 +13,11 @@ from gradscope.commandline import command_for, repeat_command
 from gradscope.config import Settings
 from gradscope.diagnosis import Inspection
 from gradscope.report.json_ import as_dict
+from gradscope.report.treatment import states_of
 from gradscope.run_file import MARK, RunFile
-from gradscope.treatment import Treatment
+from gradscope.treatment import Stage, Treatment
+
+_MOST_SCALES = 50
 
 
 def run_files(t: Treatment, run: RunFile, folder: str) -> Iterator[tuple[str, str]]:
@@ -89,7 +92,15 @@ def _ended(t: Treatment) -> str:
     return (
         f"Remedy: {t.chosen}. Held-out {t.metric} ({t.held_out}): {before} before, "
         f"{after} after.{written}\nTrained with {t.recipe}.\n\n{_race(t)}"
+        + "".join(_scales(stage) for stage in t.stages if stage.places)
     )
+
+
+def _scales(stage: Stage) -> str:
+    """Where the scales of a remedy went, all of them but for those that are many and alike."""
+    rare = [p for p in stage.places if p.state != "folded"]
+    lines = [f"- {p.where} {p.state}: {p.how}\n" for p in (rare or stage.places)[:_MOST_SCALES]]
+    return f"Scales of {stage.name}: {states_of(stage)}.\n\n{''.join(lines)}\n"
 
 
 def _race(t: Treatment) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -65,6 +66,8 @@ def _table(t: Treatment, width: int) -> Iterator[str]:
         if stage.name == "fine-tuned" and not t.steps:
             continue
         yield _row(stage)
+        if stage.places:
+            yield from _wrapped("                ", f"scales: {states_of(stage)}", width)
         for said in stage.said[:_MOST_SAID]:
             yield from _wrapped("                ", said, width)
         if len(stage.said) > _MOST_SAID:
@@ -84,6 +87,17 @@ def _race(t: Treatment, width: int) -> Iterator[str]:
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def states_of(stage: Stage) -> str:
+    """How many scales were folded, stand in the file, or were left out."""
+    counts = Counter(p.state for p in stage.places)
+    known = {
+        "folded": "folded exactly",
+        "explicit": "explicit in the file",
+        "left": "left as it is",
+    }
+    return ", ".join(f"{counts[state]} {text}" for state, text in known.items() if counts[state])
 
 
 def _row(stage: Stage) -> str:

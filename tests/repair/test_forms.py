@@ -154,7 +154,6 @@ CASES = [
     ("attention", "temperature"),
 ]  # fmt: skip
 NOT_IN = {
-    ("temperature", "onnx"): "no torch.nn.MultiheadAttention",
     ("batch-norm-fold", "onnx"): "no large weight stands directly before",  # exported folded
 }
 """Remedy and form that do not go together, and what is said."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from gradscope.loading.rows import Source
-    from gradscope.model import LoadedModel
+    from gradscope.model import Edit, LoadedModel
 
 
 def open_onnx(path: str, file: Path) -> LoadedModel:
@@ -28,17 +28,17 @@ def open_onnx(path: str, file: Path) -> LoadedModel:
 
 
 def save_onnx(
-    original: Path, target: Path, changed: Mapping[str, torch.Tensor], tanh: bool = False
+    original: Path, target: Path, changed: Mapping[str, torch.Tensor], edit: Edit
 ) -> None:
-    """A copy of an ONNX file with other values for some of its weights, and, with ``tanh``, with
-    its logistic activations made tanh.
+    """A copy of an ONNX file with other values for some of its weights, and with products and
+    activations as ``edit`` says.
 
     Raises:
         LoadError: a weight cannot be set in the file.
     """
     from gradscope.loading.onnx.saving import save_onnx as save
 
-    save(original, target, changed, tanh)
+    save(original, target, changed, edit)
 
 
 def external_files(file: Path) -> set[str]:

@@ -13,6 +13,7 @@ from gradscope.loading.onnx.graph import Graph, Node, captured
 from gradscope.loading.onnx.registry import Call, Operator, Types, find
 from gradscope.loading.onnx.uses import Id
 from gradscope.loading.onnx.weights import Binding
+from gradscope.model import Products
 
 Trace = Callable[[Node, int, Any], None]
 
@@ -62,6 +63,7 @@ class _Step:
         frees: names that no later node of this graph reads.
         pure: made of constants and shapes alone: equal inputs, equal outputs.
         last: inputs and outputs of the last run, if pure.
+        products: what its first input and its first output are multiplied by.
     """
 
     node: Node
@@ -70,6 +72,7 @@ class _Step:
     frees: tuple[str, ...]
     pure: bool
     last: Any = None
+    products: tuple[float, float] = (1.0, 1.0)
 
 
 class Program:
@@ -155,6 +158,13 @@ class Program:
             count += sum(p.exchange(tanh) for p in step.call.programs.values())
         return count
 
+    def put(self, products: Products) -> None:
+        """Runs with these factors before and behind nodes, and with no others."""
+        for step in self._steps:
+            step.products = products.get(step.node.where, (1.0, 1.0))
+            for program in step.call.programs.values():
+                program.put(products)
+
     def apply(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Changes every floating constant: to another type or device."""
         for name, tensor in self.constants.items():
@@ -214,8 +224,10 @@ def _run(step: _Step, scope: Scope) -> None:
     arguments = (step.call, scope, *together) if step.operator.scoped else (step.call, *together)
     try:
         check_result(node, values, scope.budget.given)
-        result = step.operator.run(*arguments)
+        result = step.operator.run(*_multiplied(step, arguments))
         results = result if isinstance(result, tuple) else (result,)
+        if step.products[1] != 1:
+            results = (results[0] * step.products[1], *results[1:])
         if scope.budget.steps and not step.operator.scoped:
             scope.budget.spend(node, values, results)
     except (NodeError, MemoryError, torch.OutOfMemoryError):
@@ -229,6 +241,14 @@ def _run(step: _Step, scope: Scope) -> None:
         kept: Any = tuple(values[0].shape) if node.op == "Shape" else values
         step.last = (kept, results)
     _store(step, scope, results)
+
+
+def _multiplied(step: _Step, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    before = step.products[0]
+    if before == 1:
+        return arguments
+    at = 2 if step.operator.scoped else 1
+    return (*arguments[:at], arguments[at] * before, *arguments[at + 1 :])
 
 
 def _on_one_device(values: list[Any]) -> list[Any]:

@@ -10,9 +10,10 @@ import torch
 from gradscope.loading.onnx import operators  # noqa: F401  (registers them)
 from gradscope.loading.onnx.budget import Budget
 from gradscope.loading.onnx.execute import Program, Scope, Trace
-from gradscope.loading.onnx.graph import Graph, ValueInfo
+from gradscope.loading.onnx.graph import Graph, Node, ValueInfo
 from gradscope.loading.onnx.registry import Types
 from gradscope.loading.onnx.weights import Weights
+from gradscope.model import Products
 
 
 class _Lowered:
@@ -22,11 +23,12 @@ class _Lowered:
     alone, with all of its constants.
     """
 
-    __slots__ = ("graph", "program", "types", "weights")
+    __slots__ = ("graph", "program", "trace", "types", "weights")
 
     def __init__(self, graph: Graph, weights: Weights) -> None:
         self.graph, self.weights = graph, weights
         self.types = Types()
+        self.trace: Trace | None = None
         self.program = Program(graph, self.types, weights.bindings)
 
     def __call__(self, inputs: list[Any], scope: Scope) -> list[Any]:
@@ -72,6 +74,19 @@ class OnnxModule(torch.nn.Module):
         """See :meth:`Program.exchange`."""
         return self._lowered.program.exchange(tanh)
 
+    def put(self, products: Products) -> None:
+        """See :meth:`Program.put`."""
+        self._lowered.program.put(products)
+
+    def watch(self, told: Callable[[str, torch.Tensor], None] | None) -> None:
+        """``told`` has every node that makes a tensor named from then on, with its first output."""
+
+        def trace(node: Node, index: int, value: Any) -> None:
+            if told is not None and index == 0 and isinstance(value, torch.Tensor):
+                told(node.where, value)
+
+        self._lowered.trace = trace if told is not None else None
+
     def train(self, mode: bool = True) -> Self:
         """Only False: the graph was exported for inference, and holds nothing else.
 
@@ -102,7 +117,7 @@ class OnnxModule(torch.nn.Module):
         Raises:
             ValueError: an input is missing, unknown, or of another type than declared.
         """
-        return self.run(args, kwargs)
+        return self.run(args, kwargs, self._lowered.trace)
 
     def run(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], trace: Trace | None = None

@@ -8,11 +8,11 @@ from gradscope.loading.onnx.fusions import fused
 from gradscope.loading.onnx.graph import Graph, ValueInfo, read_graph
 from gradscope.loading.onnx.module import OnnxModule
 from gradscope.loading.onnx.parity import ParityGate
-from gradscope.loading.onnx.proto import read_proto
+from gradscope.loading.onnx.proto import has_functions, read_proto
 from gradscope.loading.onnx.refusal import check_supported
 from gradscope.loading.onnx.tensors import DTYPES
 from gradscope.loading.onnx.weights import Weights, find_weights
-from gradscope.model import Exchange, Input, LoadedModel
+from gradscope.model import Exchange, Explicit, Input, LoadedModel
 
 _SHOWN = 3
 
@@ -41,6 +41,7 @@ def open_model(path: str, file: Path) -> LoadedModel:
         origins=weights.origins,
         verify=ParityGate(path, proto, module),
         exchange=_exchange(module),
+        explicit=None if has_functions(file) else Explicit(module.watch, module.put),
     )
 
 

@@ -42,6 +42,13 @@ def read_proto(file: Path) -> ModelProto:
     return prepare(model, where)
 
 
+def has_functions(file: Path) -> bool:
+    """Whether some of the nodes that run stand in functions of the file, and not in its graphs."""
+    model = ModelProto()
+    model.ParseFromString(file.read_bytes())
+    return bool(model.functions)
+
+
 def prepare(model: ModelProto, where: str) -> ModelProto:
     """A complete model checked, and without functions of its own.
 

@@ -13,10 +13,11 @@ from gradscope.loading.onnx.graph import read_graph
 from gradscope.loading.onnx.proto import read_proto
 from gradscope.loading.onnx.weights import find_weights
 from gradscope.loading.onnx.writing import Changes, write_patched
+from gradscope.model import Edit
 
 
 def save_onnx(
-    original: Path, target: Path, changed: Mapping[str, torch.Tensor], tanh: bool = False
+    original: Path, target: Path, changed: Mapping[str, torch.Tensor], edit: Edit
 ) -> None:
     """A copy of ``original`` in which some parameters have new values.
 
@@ -24,12 +25,13 @@ def save_onnx(
         original: not changed.
         target: written over.
         changed: by the names of :class:`gradscope.loading.onnx.module.OnnxModule`.
-        tanh: whether the logistic activations become tanh.
+        edit: whether the logistic activations become tanh; products at nodes.
 
     Raises:
         LoadError: a parameter cannot be set in the file.
     """
     graph = read_graph(read_proto(original), str(original))
     places = find_weights(graph).places
-    logistic = (n for g in fused(graph).walk() for n in g.nodes if is_logistic(n)) if tanh else ()
-    write_patched(original, target, places, Changes(changed, tanh=tuple(n.where for n in logistic)))
+    logistic = (n for g in fused(graph).walk() for n in g.nodes if is_logistic(n))
+    tanh = tuple(n.where for n in logistic) if edit.tanh else ()
+    write_patched(original, target, places, Changes(changed, edit.products, tanh))

@@ -30,13 +30,13 @@ class Changes:
 
     Attributes:
         tensors: new values of parameters, by the names that the lowering gives them.
-        scales: path and name of a node's first output -> factor that its first input is
-            multiplied by: phi(z) becomes phi(factor z).
+        scales: path and name of a node's first output -> factors (before, behind) of its first
+            input and its first output: phi(z) becomes behind * phi(before * z).
         tanh: path and name of the first output of nodes whose operator becomes Tanh.
     """
 
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    scales: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     tanh: tuple[str, ...] = ()
 
 
@@ -60,10 +60,10 @@ def patched(original: Path, places: Mapping[str, Place], changes: Changes) -> Mo
     editor = _Editor(model, str(original))
     for name, value in changes.tensors.items():
         editor.patch(name, places[name], value)
-    for where, factor in changes.scales.items():
-        editor.scale(where, factor)
     for where in changes.tanh:
         editor.make_tanh(where)
+    for where, (before, behind) in changes.scales.items():
+        editor.scale(where, before, behind)
     _check(model, str(original))
     return model
 
@@ -119,10 +119,15 @@ class _Editor:
         else:
             _set(attribute, new)
 
-    def scale(self, where: str, factor: float) -> None:
-        """A Mul before the first input of a node."""
+    def scale(self, where: str, before: float, behind: float) -> None:
+        """A Mul before the first input of a node, and one behind its first output, which has the
+        name of the output then; a factor of 1 needs none."""
         graph, i = self._node(where)
-        self._insert(graph, i, graph.node[i], factor)
+        node = graph.node[i]
+        if behind != 1:
+            self._multiply_output(graph, i, node, behind)
+        if before != 1:
+            self._multiply_input(graph, i, node, before)
 
     def make_tanh(self, where: str) -> None:
         """Another operator for a node; its names stay."""
@@ -136,16 +141,34 @@ class _Editor:
                     return graph, i
         raise LoadError(f"there is no node '{where}' in the file", where=self._where)
 
-    def _insert(self, graph: GraphProto, index: int, node: NodeProto, factor: float) -> None:
-        names = {n for g in self._graphs.values() for n in _names(g)}
-        number, scaled = (_fresh(f"{node.output[0]}_{end}", names) for end in ("scale", "scaled"))
-        kind = _kind(graph, node.input[0])
-        value = torch.tensor(factor, dtype=torch.float64).numpy()
-        array = value.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-        graph.initializer.append(numpy_helper.from_array(np.asarray(array), number))
+    def _multiply_input(
+        self, graph: GraphProto, index: int, node: NodeProto, factor: float
+    ) -> None:
+        number, scaled = self._names_for(node.output[0], "scale", "scaled")
+        self._add_number(graph, node.input[0], number, factor)
         product = onnx.helper.make_node("Mul", [node.input[0], number], [scaled], name=scaled)
         node.input[0] = scaled
         graph.node.insert(index, product)
+
+    def _multiply_output(
+        self, graph: GraphProto, index: int, node: NodeProto, factor: float
+    ) -> None:
+        name = node.output[0]
+        number, bare = self._names_for(name, "gain", "unscaled")
+        self._add_number(graph, node.input[0], number, factor)
+        node.output[0] = bare
+        product = onnx.helper.make_node("Mul", [bare, number], [name], name=f"{bare}_times")
+        graph.node.insert(index + 1, product)
+
+    def _names_for(self, name: str, *ends: str) -> list[str]:
+        taken = {n for g in self._graphs.values() for n in _names(g)}
+        return [_fresh(f"{name}_{end}", taken) for end in ends]
+
+    def _add_number(self, graph: GraphProto, like: str, name: str, value: float) -> None:
+        kind = _kind(graph, like)
+        number = torch.tensor(value, dtype=torch.float64).numpy()
+        array = number.astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+        graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
 
 
 def _walk(graph: GraphProto, path: str) -> Iterator[tuple[str, GraphProto]]:

@@ -150,20 +150,21 @@ def test_a_weight_inside_a_branch(tmp_path: Path) -> None:
     assert torch.allclose(outputs(target, x)["y"], x @ torch.ones(2, 3), atol=1e-6)
 
 
+@pytest.mark.parametrize("behind", [1.0, 4.0])
 @pytest.mark.parametrize("op", ["Tanh", "Sigmoid", "Softsign"])
-def test_a_scale_before_an_activation(op: str, tmp_path: Path) -> None:
+def test_a_scale_around_an_activation(op: str, behind: float, tmp_path: Path) -> None:
     proto = model(
         [NODE("MatMul", ["x", "w"], ["h"]), NODE(op, ["h"], ["a"]), NODE("Neg", ["h"], ["y"])],
         {"x": ["n", 2]}, {"a": ["n", 3], "y": ["n", 3]}, {"w": W},
     )  # fmt: skip
     path = Path(saved(proto, tmp_path))
-    write_patched(path, tmp_path / "fixed.onnx", {}, Changes(scales={"a": 0.25}))
+    write_patched(path, tmp_path / "fixed.onnx", {}, Changes(scales={"a": (0.25, behind)}))
     onnx.checker.check_model(str(tmp_path / "fixed.onnx"), full_check=True)
     x = torch.randn(5, 2)
     z = x @ torch.from_numpy(W)
     found = outputs(tmp_path / "fixed.onnx", x)
     phi = {"Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "Softsign": nn.functional.softsign}[op]
-    assert torch.allclose(found["a"], phi(0.25 * z), atol=1e-6)
+    assert torch.allclose(found["a"], behind * phi(0.25 * z), atol=1e-6)
     assert torch.allclose(found["y"], -z, atol=1e-6)  # only the activation sees the scale
 
 
@@ -187,4 +188,4 @@ def test_external_weights_come_into_the_file(tmp_path: Path) -> None:
 def test_a_node_that_is_not_there(tmp_path: Path) -> None:
     path = Path(saved(model([NODE("Tanh", ["x"], ["y"])], {"x": [2]}, {"y": [2]}), tmp_path))
     with pytest.raises(LoadError, match="no node 'z'"):
-        patched(path, {}, Changes(scales={"z": 2.0}))
+        patched(path, {}, Changes(scales={"z": (2.0, 1.0)}))
