@@ -11,7 +11,7 @@ import pytest
 from gradscope.diagnosis import diagnose
 from gradscope.report.treatment import as_text
 from gradscope.report.treatment_json import as_json
-from gradscope.treatment import Contestant, Outcome, Planned, Stage, Treatment
+from gradscope.treatment import Contestant, Outcome, Placed, Planned, Stage, Treatment
 from tests.renew_golden import FIX_SCHEMA
 from tests.report.examples import EXAMPLES, inspection
 
@@ -45,6 +45,24 @@ def test_without_training_there_is_no_best_of_a_race():
     race = tuple(replace(c, best=None, steps=0) for c in RACE[:2])
     text = as_text(replace(RACED, race=race), 100)
     assert "Race              right after\n * restart              0.100\n" in text
+
+
+SCALED = Stage(
+    "alpha", 0.5, 1.0, 0.1, ("alpha 2 for 3 activations",),
+    (
+        Placed("0/tanh", "folded", "1/2 into 0.weight; 2 into 2.weight"),
+        Placed("2/tanh", "explicit", "times 2 as a product of its own"),
+        Placed("4/tanh", "left", "no weight can take its scale: a layer norm"),
+    ),
+)  # fmt: skip
+
+
+def test_where_scales_went_is_counted():
+    text = as_text(replace(RACED, stages=(SCALED,)), 100)
+    assert "scales: 1 folded exactly, 1 explicit in the file, 1 left as it is" in text
+    told = json.loads(as_json(replace(RACED, stages=(SCALED,))))
+    VALIDATOR.validate(told)
+    assert [p["state"] for p in told["stages"][0]["places"]] == ["folded", "explicit", "left"]
 
 
 @pytest.mark.parametrize("t", [RACED, Treatment(Outcome.PLANNED, "p", PLAN, BEFORE)])
