@@ -1,4 +1,4 @@
-"""What the user chose: flags, and a settings file (``settings_file.py``)."""
+"""What the user chose: flags, and a settings file (``settings_file/``)."""
 
 from __future__ import annotations
 

@@ -6,23 +6,20 @@ Everything that imports torch is imported inside the functions, so that ``--help
 from __future__ import annotations
 
 import contextlib
-import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradscope.commandline import command_for
-from gradscope.config import CheckSettings, FixSettings, Settings
-from gradscope.errors import GradscopeError, OptionError, ProbeError
+from gradscope.config import FixSettings, Settings
+from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target
 from gradscope.findings import Skipped
 from gradscope.model import Given
-from gradscope.progress import Named, Progress, Silent
-from gradscope.ranks import ALONE, LostError, Ranks
+from gradscope.progress import Progress, Silent
+from gradscope.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
-    from gradscope.checking import CheckResult, Entry, ModelCheck, RuleInfo
-    from gradscope.comparing import Comparison, Subject
     from gradscope.diagnosis import Inspection
     from gradscope.findings import Cause
     from gradscope.measurements import Measurements
@@ -54,7 +51,7 @@ def inspect(
 
 def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Ranks) -> Inspection:
     check_outputs(settings)
-    _limits(settings)
+    limits_of(settings)
     from gradscope.loading import hold_model, in_precision, lent_values, load_model, spread
 
     _check_map(settings, ranks)
@@ -78,124 +75,6 @@ def _inspected(settings: Settings, progress: Progress, given: Given, ranks: Rank
         return examined(model, sample, validation, settings, progress, ranks)
 
 
-def check(
-    subjects: Sequence[Settings],
-    wanted: CheckSettings,
-    known: Mapping[str, Iterable[Entry]] | None = None,
-    progress: Progress | None = None,
-    ranks: Ranks = ALONE,
-) -> CheckResult:
-    """Examine saved models one after another, and say what counts of what was found.
-
-    Args:
-        subjects: the models, each with its data and how it is opened.
-        wanted: what is selected and ignored, and what fails.
-        known: findings of a baseline, by ``Settings.model``.
-        progress: told about long work; nobody by default.
-        ranks: the processes that share each sample.
-
-    Raises:
-        OptionError: a setting that no model could be served with. A model that cannot be served is
-            no error here: it is a line of the result.
-    """
-    from gradscope.checking import CheckResult, summarise, unused
-
-    for settings in {s.probe.device: s for s in subjects}.values():
-        check_device(settings.probe.device)
-        _limits(settings)
-    before = known or {}
-    shown, n = progress or Silent(), len(subjects)
-    models = tuple(
-        _checked(s, wanted, before.get(s.model, ()), Named(shown, f"{i} of {n}, {s.model}"), ranks)
-        for i, s in enumerate(subjects, 1)
-    )
-    notes = tuple(unused(wanted, models))
-    return CheckResult(models, summarise(models), wanted.fail_on, notes, rules=_rules())
-
-
-def _checked(
-    settings: Settings,
-    wanted: CheckSettings,
-    known: Iterable[Entry],
-    progress: Progress,
-    ranks: Ranks,
-) -> ModelCheck:
-    """One model; nothing of it is kept but what was found."""
-    from gradscope.checking import count_findings, refusal
-
-    path = settings.model
-    try:
-        inspection = inspect(settings, progress, ranks=ranks)
-    except LostError:
-        raise  # there is nobody left to examine the next one with
-    except GradscopeError as error:
-        return refusal(path, str(error), error.exit_status)
-    except OSError as error:
-        return refusal(path, f"{error.filename or path}: {error.strerror or error}", 2)
-    except (SystemExit, GeneratorExit) as error:
-        return refusal(path, f"the code that was run ended with {error!r}", 2)
-    except Exception as error:  # a bug of ours: which of the models shows it?
-        error.add_note(f"while checking {path}")
-        raise
-    finally:
-        gc.collect()  # modules hold themselves in cycles; the next model needs the memory
-    return count_findings(path, inspection, wanted, known, command_for(settings))
-
-
-def compare(
-    subjects: Sequence[Settings],
-    tolerance: float,
-    progress: Progress | None = None,
-    ranks: Ranks = ALONE,
-    *,
-    fails: bool = False,
-) -> Comparison:
-    """Models, checkpoints or saved reports side by side; with reports alone, torch is not needed.
-
-    Args:
-        subjects: two or more: each a model with its data and how it is opened, or a saved report,
-            told by its content. The first is what the others are compared with.
-        tolerance: by how much the number of a finding may get worse, as in a check.
-        progress: told about long work; nobody by default.
-        ranks: the processes that share each sample.
-        fails: whether a regression makes the exit status 1.
-
-    Raises:
-        GradscopeError: one of them cannot be served, or nothing could be measured of it.
-    """
-    from gradscope.comparing import compare as side_by_side
-    from gradscope.comparing import read_report
-
-    shown, n = progress or Silent(), len(subjects)
-    saved = [read_report(s.model) for s in subjects]  # reports first: they are refused at once
-    found = [
-        report or _compared(settings, Named(shown, f"{i} of {n}, {settings.model}"), ranks)
-        for i, (report, settings) in enumerate(zip(saved, subjects, strict=True), 1)
-    ]
-    return side_by_side(found, tolerance, fails=fails, rules=_rules())
-
-
-def _compared(settings: Settings, progress: Progress, ranks: Ranks) -> Subject:
-    """One model; nothing of it is kept but what is compared."""
-    from gradscope.comparing import subject_of
-
-    inspection = inspect(settings, progress, ranks=ranks)
-    gc.collect()
-    if inspection.measurements.is_empty:
-        raise ProbeError("nothing could be measured", where=settings.model)
-    return subject_of(settings.model, inspection, command_for(settings))
-
-
-def _rules() -> dict[str, RuleInfo]:
-    from gradscope.checking import RuleInfo
-    from gradscope.rules import all_rules
-
-    return {
-        r.code: RuleInfo(r.code, r.name, r.summary, r.explanation, r.remedy.advice)
-        for r in all_rules()
-    }
-
-
 def examined(
     model: LoadedModel,
     sample: Sample | None,
@@ -212,7 +91,7 @@ def examined(
     parity = model.verify(sample) if model.verify is not None and sample is not None else None
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress, ranks)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))
-    limits = _limits(settings)
+    limits = limits_of(settings)
     untried = replace(settings, probe=replace(settings.probe, trial=0))
     command = None if settings.in_memory else command_for(untried)
     findings = run_rules(measurements, limits, command)
@@ -290,7 +169,7 @@ def _with_reference(measured: Measurements, sample: Sample | None, limits: Limit
     return replace(measured, reference=found)
 
 
-def _limits(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> Limits:
     """Thresholds from the settings file, and over them those from flags."""
     from gradscope.rules import check_limits, joined, parse_limit
 

@@ -57,7 +57,9 @@ MAY_IMPORT = {
     | {"checking", "comparing", "run_file", "rules"},
     "pipeline": DATA
     | {"model", "files", "loading", "probe", "repair", "rules", "diagnosis", "treatment"}
-    | {"commandline", "checking", "comparing", "ranks", "fixing"},
+    | {"commandline", "ranks", "fixing"},
+    "several": DATA
+    | {"pipeline", "checking", "comparing", "commandline", "diagnosis", "ranks", "rules"},
     "fixing": DATA
     | {"pipeline", "model", "files", "ranks", "loading", "repair", "diagnosis", "treatment"}
     | {"unproven"},
@@ -73,6 +75,7 @@ MAY_IMPORT = {
         "checking",
         "comparing",
         "pipeline",
+        "several",
         "report",
         "files",
         "diagnosis",

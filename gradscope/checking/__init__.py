@@ -1,7 +1,7 @@
 """A gate on trained models: what is counted of what was found, and the exit status."""
 
 from gradscope.checking.baseline import Baseline, Entry, read_baseline
-from gradscope.checking.counting import count_findings, refusal
+from gradscope.checking.counting import count_findings, refusal, without_path
 from gradscope.checking.ignores import unused
 from gradscope.checking.next_steps import next_steps
 from gradscope.checking.paths import local, matches, model_files
@@ -14,7 +14,7 @@ from gradscope.checking.results import (
     RuleInfo,
     Summary,
 )
-from gradscope.checking.summary import summarise
+from gradscope.checking.summary import first_status, summarise
 
 __all__ = [
     "Baseline",
@@ -27,6 +27,7 @@ __all__ = [
     "RuleInfo",
     "Summary",
     "count_findings",
+    "first_status",
     "local",
     "matches",
     "model_files",
@@ -35,4 +36,5 @@ __all__ = [
     "refusal",
     "summarise",
     "unused",
+    "without_path",
 ]

@@ -23,8 +23,13 @@ _AS_SEVERITY = {Verdict.UNHEALTHY: Severity.ERROR, Verdict.WARNING: Severity.WAR
 
 def refusal(path: str, error: str, exit_status: int) -> ModelCheck:
     """A model that could not be served (status 2), or of which nothing could be measured (3)."""
-    said = error.removeprefix(f"{path}: ")
+    said = without_path(error, path)
     return ModelCheck(path, exit_status, said, said)
+
+
+def without_path(error: str, path: str) -> str:
+    """What an error says, where the path stands beside it anyway."""
+    return error.removeprefix(f"{path}: ")
 
 
 def count_findings(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gradscope.checking.results import (
+    CLEAN,
     FINDINGS,
     NOTHING_MEASURED,
     REFUSED,
@@ -19,8 +20,14 @@ _PRECEDENCE = (REFUSED, NOTHING_MEASURED, FINDINGS)
 _VERDICTS = (Verdict.UNHEALTHY, Verdict.WARNING, Verdict.UNDETERMINED, Verdict.HEALTHY)
 
 
+def first_status(statuses: Iterable[int]) -> int:
+    """The exit status of a run: the first of 2, 3, 1, 0 that any of its models has."""
+    there = set(statuses)
+    return next((s for s in _PRECEDENCE if s in there), CLEAN)
+
+
 def summarise(models: Sequence[ModelCheck]) -> Summary:
-    """Counts over ``models``; the exit status is the first of 2, 3, 1, 0 that any of them has."""
+    """Counts over ``models``."""
     statuses = [m.exit_status for m in models]
     verdicts = Counter(m.verdict.value for m in models if m.verdict is not None)
     severities = Counter(f.severity.value for m in models for f in m.counted)
@@ -34,5 +41,5 @@ def summarise(models: Sequence[ModelCheck]) -> Summary:
         known=sum(len(m.known) for m in models),
         ignored=sum(len(m.ignored) for m in models),
         fixed=sum(len(m.fixed) for m in models),
-        exit_status=next((s for s in _PRECEDENCE if s in statuses), 0),
+        exit_status=first_status(statuses),
     )

@@ -192,10 +192,10 @@ def _run(
     with quiet():
         from rich.console import Console
 
-        from gradscope import pipeline
+        from gradscope import several
         from gradscope.cli.progress import TerminalProgress
 
         keep_imports()
         with TerminalProgress(Console(stderr=True)) as progress:
             known = {s.model: file.entries(s.model) for s in subjects}
-            return pipeline.check(subjects, wanted, known, progress, ranks)
+            return several.check(subjects, wanted, known, progress, ranks)

@@ -131,9 +131,9 @@ def _run(each: list[Settings], tolerance: float, fails: bool, ranks: Ranks) -> C
     with quiet():
         from rich.console import Console
 
-        from gradscope import pipeline
+        from gradscope import several
         from gradscope.cli.progress import TerminalProgress
 
         keep_imports()
         with TerminalProgress(Console(stderr=True)) as progress:
-            return pipeline.compare(each, tolerance, progress, ranks, fails=fails)
+            return several.compare(each, tolerance, progress, ranks, fails=fails)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from gradscope.checking import CheckResult, ModelCheck, summarise
+from gradscope.checking import CheckResult, ModelCheck, refusal, summarise
 from gradscope.comparing.results import CLEAN, REGRESSION, Change, Comparison, Subject
 
 
 def as_check(comparison: Comparison) -> CheckResult:
-    """One model for each later subject: new and worse findings count, the rest is known.
+    """One model for each later subject: new and worse findings count, the rest is known; behind
+    them those that were refused.
 
     Errors and warnings fail if a regression does.
     """
     later = zip(comparison.subjects[1:], comparison.changes, strict=True)
-    models = tuple(_model(subject, change, comparison.fails) for subject, change in later)
+    compared = (_model(subject, change, comparison.fails) for subject, change in later)
+    refused = (refusal(r.path, r.error, r.exit_status) for r in comparison.refused)
+    models = (*compared, *refused)
     return CheckResult(
         models, summarise(models), "warning" if comparison.fails else "never", comparison.notes,
         comparison.next, comparison.rules,

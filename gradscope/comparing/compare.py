@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from gradscope.checking import Known, RuleInfo
 from gradscope.checking.baseline import compare as beside_baseline
 from gradscope.checking.baseline import entry_of
-from gradscope.comparing.results import Change, Comparison, Figures, Row, Subject, Trend
+from gradscope.comparing.results import Change, Comparison, Figures, Refused, Row, Subject, Trend
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Finding
 
@@ -23,7 +23,7 @@ TREND_FROM = 3
 
 
 def compare(
-    subjects: Sequence[Subject],
+    given: Sequence[Subject | Refused],
     tolerance: float,
     *,
     fails: bool = False,
@@ -32,18 +32,22 @@ def compare(
     """Subjects side by side.
 
     Args:
-        subjects: two or more; the first is what the others are compared with.
+        given: two subjects or more, the first of which is what the others are compared with; among
+            them what could not be served.
         tolerance: as a baseline takes it: by how much a number may get worse, as a share of it or
             of its threshold, whichever is larger.
         fails: whether a regression makes the exit status 1.
         rules: of every code.
     """
-    named = [dataclasses.replace(s, letter=_letter(i)) for i, s in enumerate(subjects)]
+    lettered = [dataclasses.replace(s, letter=_letter(i)) for i, s in enumerate(given)]
+    refused = tuple(one for one in lettered if isinstance(one, Refused))
+    named = [one for one in lettered if isinstance(one, Subject)]
     changes = tuple(_change(named[0], later, tolerance) for later in named[1:])
     trends = tuple(_trends(named, tolerance)) if len(named) >= TREND_FROM else ()
     return Comparison(
-        tuple(named), changes, _rows(named), trends, fails, tuple(_notes(named)),
-        tuple(_next(named, changes)), rules or {},
+        tuple(named), changes, _rows(named), trends, fails,
+        (*_stand_in(lettered[0], named[0]), *_notes(named)), tuple(_next(named, changes)),
+        rules or {}, refused,
     )  # fmt: skip
 
 
@@ -131,6 +135,14 @@ def _word(values: Sequence[float], tolerance: float) -> str:
     if up > least and down > least:
         return "turns"
     return "rises" if up > least else "falls" if down > least else "steady"
+
+
+def _stand_in(first: Subject | Refused, served: Subject) -> Iterator[str]:
+    if isinstance(first, Refused):
+        yield (
+            f"{first.letter} could not be served: the others are compared with {served.letter}, "
+            "the first that could"
+        )
 
 
 def _notes(subjects: Sequence[Subject]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gradscope.checking import Fixed, Known, RuleInfo
+from gradscope.checking import Fixed, Known, RuleInfo, first_status
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Cause, Finding
 
@@ -76,6 +76,23 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """One that could not be compared.
+
+    Attributes:
+        letter: as if it could.
+        path: as it was given.
+        error: what went wrong, in one line, without the path.
+        exit_status: 2 it could not be served, 3 nothing could be measured.
+    """
+
+    letter: str
+    path: str
+    error: str
+    exit_status: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One place of the ledgers side by side: ``left`` and ``gain`` of each subject; None where it
     has no such place, or nothing was measured there."""
@@ -131,7 +148,8 @@ class Comparison:
     """What compare formats render.
 
     Attributes:
-        subjects: in the order given; the first one is what the others are compared with.
+        subjects: those that could be served, in the order given; the first one is what the others
+            are compared with.
         changes: of every later one.
         rows: ledgers side by side, from the output's side to the input's.
         trends: over three subjects or more; else empty.
@@ -139,6 +157,7 @@ class Comparison:
         notes: each one sentence: subjects that were not measured alike.
         next: (command, what it is good for); each works when pasted.
         rules: of every code, for formats that list rules.
+        refused: those that could not be served, in the order given.
     """
 
     subjects: tuple[Subject, ...]
@@ -149,6 +168,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     next: tuple[tuple[str, str], ...] = ()
     rules: Mapping[str, RuleInfo] = field(default_factory=dict)
+    refused: tuple[Refused, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -157,5 +177,6 @@ class Comparison:
 
     @property
     def exit_status(self) -> int:
-        """1 for a regression that fails."""
-        return REGRESSION if self.fails and self.is_regression else CLEAN
+        """1 for a regression that fails; of one that was refused, its status comes before."""
+        compared = REGRESSION if self.fails and self.is_regression else CLEAN
+        return first_status([compared, *(r.exit_status for r in self.refused)])

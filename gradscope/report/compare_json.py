@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradscope import __version__
-from gradscope.comparing import Change, Comparison, Row, Subject, Trend
+from gradscope.comparing import Change, Comparison, Refused, Row, Subject, Trend
 from gradscope.report.base import Canvas
 from gradscope.report.json_ import plain
 from gradscope.report.schema import Builder, object_schema
@@ -36,6 +36,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "regression": c.is_regression,
         "exit_status": c.exit_status,
         "subjects": plain(c.subjects),
+        "refused": plain(c.refused),
         "changes": plain(c.changes),
         "ledger": plain(c.rows),
         "trends": plain(c.trends),
@@ -55,8 +56,9 @@ def compare_schema(codes: Sequence[str]) -> dict[str, Any]:
         "schema": {"const": SCHEMA},
         "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "regression": {"type": "boolean"},
-        "exit_status": {"enum": [0, 1]},
+        "exit_status": {"enum": [0, 1, 2, 3]},
         "subjects": {"type": "array", "minItems": 2, "items": builder.of(Subject)},
+        "refused": {"type": "array", "items": builder.of(Refused)},
         "changes": {"type": "array", "minItems": 1, "items": builder.of(Change)},
         "ledger": {"type": "array", "items": builder.of(Row)},
         "trends": {"type": "array", "items": builder.of(Trend)},

@@ -6,7 +6,16 @@ from gradscope.comparing import Comparison
 from gradscope.report.base import Canvas
 from gradscope.report.check_entries import relative
 from gradscope.report.check_markdown import MOST, bullets, commands, escaped, table
-from gradscope.report.compare_rows import columns, counts, decades_left, figure, folded, spans, told
+from gradscope.report.compare_rows import (
+    columns,
+    counts,
+    decades_left,
+    figure,
+    folded,
+    headline,
+    spans,
+    told,
+)
 
 
 class CompareMarkdown:
@@ -18,8 +27,10 @@ class CompareMarkdown:
     def render(self, comparison: Comparison, canvas: Canvas) -> str:
         """The page, ending with a newline."""
         c = comparison
-        mark = "❌ something got worse" if c.is_regression else "✅ nothing got worse"
-        parts = [f"## gradscope compare: {mark}\n", _subjects(c)]
+        mark = "⛔" if c.refused else "❌" if c.is_regression else "✅"
+        parts = [f"## gradscope compare: {mark} {headline(c)}\n", _subjects(c)]
+        refused = [f"{r.letter}, {relative(r.path)}: {r.error}" for r in c.refused]
+        parts += [bullets(refused)] if refused else []
         parts += [bullets(c.notes)] if c.notes else []
         parts += [_regressions(c)] if c.is_regression else []
         parts += [_trends(c)] if c.trends else []

@@ -134,6 +134,13 @@ def spans(letters: Sequence[str], comparison: Comparison) -> str:
     return ", ".join(", ".join(r) if len(r) < 3 else f"{r[0]}...{r[-1]}" for r in runs)
 
 
+def headline(comparison: Comparison) -> str:
+    """What happened, in some words: what was refused comes first, as in the exit status."""
+    if comparison.refused:
+        return f"{len(comparison.refused)} could not be compared"
+    return "something got worse" if comparison.is_regression else "nothing got worse"
+
+
 def outcomes(comparison: Comparison) -> list[tuple[str, str]]:
     """(letters, what got worse), those of whom the same is to be told together."""
     told = [(c.letter, outcome(c)) for c in comparison.changes if c.regressions]

@@ -14,6 +14,7 @@ from gradscope.report.compare_rows import (
     figure,
     folded,
     grouped,
+    headline,
     improvements,
     outcomes,
     spans,
@@ -36,6 +37,11 @@ class TerminalCompare:
         """The report, ending with a newline."""
         page = Page(canvas)
         _subjects(page, comparison)
+        if comparison.refused or comparison.notes:
+            page.line("")
+        for refused in comparison.refused:
+            page.line((refused.letter, "bold"), "  ", shorten(refused.path, page.width - 3))
+            page.wrapped("   REFUSED  ", "bold magenta", refused.error)
         for note in comparison.notes:
             page.wrapped("note  ", "cyan", note)
         _trends(page, comparison.trends)
@@ -181,6 +187,8 @@ def _findings(page: Page, comparison: Comparison) -> None:
 def _outcome(page: Page, comparison: Comparison) -> None:
     page.line("")
     first = comparison.subjects[0].letter
+    if comparison.refused:
+        page.line((f"{headline(comparison)}.", "bold magenta"))
     if not comparison.is_regression:
         page.line((f"Nothing got worse than in {first}.", "green"))
     for letters, text in outcomes(comparison):

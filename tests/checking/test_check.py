@@ -116,7 +116,8 @@ def test_a_model_that_cannot_be_served_is_a_line_and_the_others_are_judged(folde
     assert main([*models("broken", "healthy", "exits"), "--format", "concise"]) == 2
     assert capsys.readouterr().out.splitlines() == [
         "models/broken.pt: refused: cannot be read. Check the name.",
-        "models/exits.pt: refused: the code that was run ended with SystemExit(3)",
+        "models/exits.pt: refused: the code that was run ended with SystemExit(3). "
+        "Guard it with `if __name__ == '__main__':`.",
         "3 models: 1 healthy, 2 refused; no findings; status 2",
     ]
 

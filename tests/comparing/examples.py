@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gradscope.comparing import Comparison, Figures, Place, Subject, compare
+from gradscope.comparing import Comparison, Figures, Place, Refused, Subject, compare
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Finding
 from tests.report.check_examples import HOSTILE, LARGE, LOST, RULES, UNDERFLOW
@@ -72,6 +72,15 @@ def checkpoints() -> Comparison:
     return compare(every, 0.1, rules=RULES)
 
 
+def refused() -> Comparison:
+    """The first one and another could not be served."""
+    lost = Refused("", "runs/a.pt", "does not exist. Check the path.", 2)
+    empty = Refused("", "runs/c.pt", "nothing could be measured", 3)
+    first = subject(path="runs/b.pt", figures=Figures(-0.1, -0.1), left=(0.0, -0.1))
+    last = subject(Verdict.UNHEALTHY, LOST, path="runs/d.pt", figures=Figures(-6.0, -6.1))
+    return compare([lost, first, empty, last], 0.1, fails=True, rules=RULES)
+
+
 def nothing() -> Comparison:
     """Weights alone: no ledger, no score."""
     first = subject(Verdict.UNDETERMINED)
@@ -91,5 +100,5 @@ def hostile() -> Comparison:
 
 
 COMPARISONS: dict[str, Callable[[], Comparison]] = {
-    f.__name__: f for f in (alike, worse, better, checkpoints, nothing, hostile)
+    f.__name__: f for f in (alike, worse, better, checkpoints, refused, nothing, hostile)
 }

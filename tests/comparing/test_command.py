@@ -75,6 +75,34 @@ def test_status(folder, arguments, status, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("names", "letters", "lost"),
+    [
+        (["model.json", "nowhere.pt", "large.json"], ["A", "C"], "nowhere.pt"),
+        (["model.json", "large.json", "no_report.json"], ["A", "B"], "no_report.json"),
+        (["nowhere.json", "model.json", "large.json"], ["B", "C"], "nowhere.json"),
+    ],
+)
+def test_one_that_cannot_be_served_keeps_nothing_of_the_others(
+    folder, names, letters, lost, capsys
+):
+    (folder / "no_report.json").write_text('{"schema": 1}')
+    assert main(["compare", *names, "--fail-on-regression", "--format", "json"]) == 2
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""
+    assert [s["letter"] for s in found["subjects"]] == letters
+    assert [r["path"] for r in found["refused"]] == [lost]
+    assert found["regression"]
+
+
+def test_fewer_than_two_that_can_be_served_are_no_comparison(folder, capsys):
+    assert main(["compare", "model.json", "one.pt", "two.pt"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "one.pt" in err
+
+
 def test_reports_alone_need_no_torch(folder):
     code = (
         "import sys; from gradscope.cli.main import main; status = main(sys.argv[1:])\n"

@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from gradscope.report import COMPARE_FORMATS, Canvas, compare_format
-from tests.comparing.examples import COMPARISONS, checkpoints, hostile, worse
+from tests.comparing.examples import COMPARISONS, checkpoints, hostile, refused, worse
 from tests.renew_golden import COMPARE_SCHEMA
 from tests.report.test_check_formats import SARIF
 
@@ -52,7 +52,7 @@ def test_sarif_and_junit_are_valid(name: str):
     SARIF.validate(json.loads(rendered("sarif", COMPARISONS[name]())))
     tests = junitparser.JUnitXml.fromstring(rendered("junit", COMPARISONS[name]()).encode())
     # Without --fail-on-regression nothing fails.
-    assert bool(tests.failures) == COMPARISONS[name]().exit_status
+    assert bool(tests.failures or tests.errors) == bool(COMPARISONS[name]().exit_status)
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
@@ -82,6 +82,23 @@ def test_formats_of_a_check_tell_what_is_new_and_worse(format_: str):
     assert "GS101" in text
     if format_ in ("github", "gitlab"):
         assert "GS106" not in text  # known, and no worse
+
+
+@pytest.mark.parametrize("format_", COMPARE_FORMATS)
+def test_what_was_refused_is_told_with_its_reason(format_: str):
+    text = rendered(format_, refused())
+    shown = "".join(text.replace("\\", "").split())
+    for path, reason in (("runs/a.pt", "does not exist"), ("runs/c.pt", "nothing could be")):
+        assert path in text
+        assert reason.replace(" ", "") in shown
+    assert "nothing got worse" not in text.lower()
+
+
+def test_the_first_that_could_be_served_stands_in_for_the_first():
+    found = refused()
+    assert [s.letter for s in found.subjects] == ["B", "D"]
+    assert "compared with B" in found.notes[0]
+    assert found.exit_status == 2
 
 
 def test_the_page_lets_nothing_run_and_asks_for_nothing():

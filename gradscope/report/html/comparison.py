@@ -13,6 +13,7 @@ from gradscope.report.compare_rows import (
     columns,
     counts,
     figure,
+    headline,
     improvements,
     outcomes,
     spans,
@@ -63,6 +64,8 @@ class ComparePage:
 def _content(c: Comparison) -> dict[str, Any]:
     return {
         "c": c,
+        "headline": headline(c),
+        "state": "undetermined" if c.refused else "unhealthy" if c.is_regression else "healthy",
         "outcomes": outcomes(c),
         "improvements": improvements(c),
         "subjects": _subjects(c),
