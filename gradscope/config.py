@@ -112,6 +112,7 @@ class FixSettings:
         layers: globs of layers or parameters that remedies may change; none: all.
         emit_only: keep the run, ready to be started, and do nothing else.
         max_drift: without labels, by how much of their root mean square the outputs may move.
+        shard: parameters in training lie in parts over the processes.
         tensorboard: whether the run keeps events for TensorBoard.
     """
 
@@ -132,6 +133,7 @@ class FixSettings:
     layers: tuple[str, ...] = ()
     emit_only: bool = False
     max_drift: float = 0.1
+    shard: bool = False
     tensorboard: bool = False
 
 

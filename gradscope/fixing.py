@@ -143,6 +143,7 @@ class Fixing:
             before=self.before,
             warnings=warnings_of(diagnosis.causes, self.repair),
             threads=_threads(),
+            processes=self.ranks.size,
         )
 
     def _verified(self, treated: Treated) -> Treatment:

@@ -9,11 +9,15 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.parallel import DistributedDataParallel
 
 from gradscope.errors import GradscopeError
 from gradscope.ranks import TIMEOUT, LostError, PeerError, Place
+from gradscope.roll_call import RollCall
 
 T = TypeVar("T")
+_TRANSPORT = "gloo/"  # in what it raises stands the place in its source
 _BUCKET = 1 << 24  # elements that are added in one collective
 
 
@@ -31,7 +35,10 @@ class Group:
     def __init__(self, place: Place) -> None:
         self.rank, self.size = place.rank, place.size
         self.lost = False
-        self._place, self._inside = place, False
+        self._place, self._wait, self._inside = place, place.timeout, False
+        self._lines: dict[str, dist.ProcessGroup] = {}
+        self._mesh: DeviceMesh | None = None
+        self._roll: RollCall | None = None
 
     @contextmanager
     def joined(self) -> Iterator[None]:
@@ -41,11 +48,12 @@ class Group:
             LostError: some process did not come in time.
         """
         with self._talking():
-            dist.init_process_group("gloo", timeout=timedelta(seconds=self._place.timeout))
-        try:
-            yield
-        finally:
-            dist.destroy_process_group()
+            dist.init_process_group("gloo", timeout=timedelta(seconds=self._wait))
+        with RollCall(self.rank, self.size) as self._roll:
+            try:
+                yield
+            finally:
+                dist.destroy_process_group()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -115,6 +123,52 @@ class Group:
                     tensor.detach().copy_(part.view(tensor.shape))
         return found
 
+    def replicated(self, module: torch.nn.Module) -> Callable[..., Any]:
+        """A DistributedDataParallel, in which parameters may go unused here or everywhere.
+
+        Buffers are brought together now and not at every call: none of them moves.
+        """
+        line = self._other_line("gloo")
+        with self._talking():
+            return DistributedDataParallel(
+                module, process_group=line, find_unused_parameters=True,
+                forward_sync_buffers=False,
+            )  # fmt: skip
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """Of one dimension; one for all: torch remembers how it laid out tensors over it.
+
+        GPUs exchange parts by NCCL: gloo cannot.
+        """
+        if self._mesh is None:
+            line = self._other_line("nccl" if device.type == "cuda" else "gloo")
+            with self._talking():
+                self._mesh = DeviceMesh.from_group(line, device.type)
+        return self._mesh
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Who hears nothing there asks here: who failed answers, and a process that is gone does
+        not."""
+        try:
+            yield
+        except (RuntimeError, GradscopeError) as error:
+            if _TRANSPORT in str(error):
+                self._exchange(None)
+            raise
+
+    def _other_line(self, backend: str) -> dist.ProcessGroup:
+        """Where torch speaks by itself: gradients and errors are not mistaken for one another.
+
+        Who waits there waits half as long: time is left to ask for the reason.
+        """
+        self._exchange(None)
+        if backend not in self._lines:
+            with self._talking():
+                half = timedelta(seconds=max(1.0, self._wait / 2))
+                self._lines[backend] = dist.new_group(backend=backend, timeout=half)
+        return self._lines[backend]
+
     def device(self, name: str) -> str:
         """Of several GPUs each process takes its own."""
         gpus = torch.cuda.device_count() if name == "cuda" else 0
@@ -148,11 +202,17 @@ class Group:
             yield
         except (RuntimeError, ValueError, OSError) as error:
             self.lost = True
-            first = str(error).strip().split("\n")[0][:200]
-            what = f"another of the {self.size} processes is gone or does not answer ({first})"
-            seconds = f"{self._place.timeout:g}"
-            hint = f"Start all of them again; {TIMEOUT} sets the seconds to wait ({seconds})."
-            raise LostError(what, hint=hint) from error
+            hint = f"Start all of them again; {TIMEOUT} sets the seconds to wait ({self._wait:g})."
+            raise LostError(self._missing(str(error)), hint=hint) from error
+
+    def _missing(self, said: str) -> str:
+        """Who is, and how that shows."""
+        absent = self._roll.absent() if self._roll is not None else ()
+        silent = "imed out" in said
+        how = f"did not answer within {self._wait:g} s" if silent else "is gone"
+        if not absent:
+            return f"another of the {self.size} processes {how} ({said.strip()[:200]})"
+        return f"rank {', '.join(map(str, absent))} of {self.size} {how}"
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gradscope.errors import GradscopeError
 
@@ -53,6 +53,20 @@ class Ranks(Protocol):
     def add(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """Sums over the processes, in place where there is a tensor; None: nowhere was one."""
 
+    def replicated(self, module: torch.nn.Module) -> Callable[..., Any]:
+        """A module that all call alike, with gradients that become their mean."""
+
+    def mesh(self, device: torch.device) -> Any:
+        """torch's description of all of them, over which tensors are laid out."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Inside, torch speaks between the processes by itself.
+
+        Raises:
+            PeerError: another process failed there.
+            LostError: another process is gone or does not answer.
+        """
+
     def device(self, name: str) -> str:
         """Which device this process takes of those that ``name`` means."""
 
@@ -80,6 +94,19 @@ class Alone:
     def add(self, tensors: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """The tensors."""
         return list(tensors)
+
+    def replicated(self, module: torch.nn.Module) -> Callable[..., Any]:
+        """The module."""
+        return module
+
+    def mesh(self, device: torch.device) -> Any:
+        """There is nobody to lay anything out over."""
+        raise ValueError("one process has no parts")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Errors stay what they are."""
+        yield
 
     def device(self, name: str) -> str:
         """The one that was named."""

@@ -34,9 +34,10 @@ class RunFile:
         settings, repair: as the user chose them; names of files are relative to ``base``.
         hashes: SHA-256 of what is read, by name.
         base: the folder in which the command was given, relative to that of the run.
-        threads: of the processor.
+        threads: of the processor, in each process.
         out_hash: SHA-256 of the repaired model; None: it was not written, or not yet.
         result: what came of it; empty: it has not ended.
+        processes: that share the work.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class RunFile:
     threads: int = 0
     out_hash: str | None = None
     result: Mapping[str, object] | None = None
+    processes: int = 1
 
     @property
     def identity(self) -> str:
@@ -62,7 +64,7 @@ class RunFile:
         out = {str(self.repair.out): self.out_hash} if self.out_hash is not None else {}
         tables: list[tuple[str, Mapping[str, object]]] = [
             ("versions", {"gradscope": __version__, **versions}),
-            ("machine", {"threads": self.threads}),
+            ("machine", {"threads": self.threads, "processes": self.processes}),
             ("paths", {"base": self.base}),
         ]
         if self.result is not None:
@@ -123,10 +125,11 @@ class _Reader:
         repair = self._built(FixSettings, "repair", self._table("repair"))
         hashes = {str(k): str(v) for k, v in self._table("sha256").items()}
         out_hash = hashes.pop(str(repair.out), None)
-        threads = self._table("machine").get("threads", 0)
+        machine = self._table("machine")
+        threads, processes = machine.get("threads", 0), machine.get("processes", 1)
         base = self._table("paths").get("base", "..")
         result = self._table("result") or None
-        return RunFile(settings, repair, hashes, str(base), threads, out_hash, result)
+        return RunFile(settings, repair, hashes, str(base), threads, out_hash, result, processes)
 
     def _table(self, name: str) -> Mapping[str, Any]:
         found = self._content.get(name, {})

@@ -124,7 +124,8 @@ class Treatment:
         written: the file that was written; None if none was.
         before, after: inspections of both.
         warnings: choices that are known to harm.
-        threads: of the processor that computed.
+        threads: of the processor that computed, in each process.
+        processes: that shared the work.
     """
 
     outcome: Outcome
@@ -151,6 +152,7 @@ class Treatment:
     written: str | None = None
     warnings: tuple[str, ...] = ()
     threads: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True)

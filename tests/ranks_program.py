@@ -9,15 +9,17 @@ import json
 import os
 import signal
 import sys
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from gradscope.config import ProbeSettings
-from gradscope.errors import GradscopeError
+from gradscope.errors import GradscopeError, ProbeError
 from gradscope.group import Group
 from gradscope.measurements import Measurements
 from gradscope.model import Batch, LoadedModel, Sample
@@ -25,7 +27,10 @@ from gradscope.probe import measure
 from gradscope.probe.shards import Shares
 from gradscope.progress import Silent
 from gradscope.ranks import ALONE, Ranks, place_of
-from gradscope.repair.recipe import Penalty
+from gradscope.repair.checkpoints import Keeper
+from gradscope.repair.loop import train
+from gradscope.repair.minibatches import Minibatches
+from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.shared_step import SharedStep
 from gradscope.repair.training import Trainee
 
@@ -70,12 +75,16 @@ class _Choosy(nn.Module):
         return self.inner(x).tanh()
 
 
-class _Killed(_Choosy):
-    """Ends the last process in the middle of its pass."""
+class _Signalled(_Choosy):
+    """Ends or stops the last process in the middle of its pass."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if os.environ.get("RANK") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
         return super().forward(x)
 
 
@@ -109,14 +118,86 @@ CASES: dict[str, Case] = {
         17, 8, (2, 6, 6), _classes,
     ),
 }  # fmt: skip
+
+
+class _Branches(nn.Module):
+    """One branch for some samples, one for nobody; an answer that stands in a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.some, self.none = nn.Linear(6, 3), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> dict[str, object]:
+        answer = self.all(x).tanh()
+        if bool((x[:, 0] > 1).any()):
+            answer = answer + self.some(x) * (x[:, :1] > 1)
+        return {"logits": answer, "note": "no tensor"}
+
+
+class _SparseWords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.words(x.abs().long().clamp_max(8)).mean(1))
+
+
+class _NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, x: torch.Tensor) -> torch.Tensor:
+        context.bad = bool((x > 100).any())  # type: ignore[attr-defined]
+        return x.clone()
+
+    @staticmethod
+    def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        if context.bad:  # type: ignore[attr-defined]
+            raise RuntimeError("a sample has no way back")
+        return gradient
+
+
+class _Sour(nn.Module):
+    """A backward pass that one sample breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(_NoWayBack.apply(self.inner(x).repeat(1, 2)))
+
+
+def _scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(_chain())
+
+
 STEPS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "a batch that does not divide": (_chain, 13),
     "a batch of one": (_chain, 1),
     "batch statistics": (lambda: _chain(nn.BatchNorm1d(8)), 12),
-}
+    "running statistics of samples": (
+        lambda: nn.Sequential(nn.Unflatten(1, (2, 3)),
+                              nn.InstanceNorm1d(2, affine=True, track_running_stats=True),
+                              nn.Flatten(), nn.Linear(6, 3)),
+        12,
+    ),
+    "unused parameters": (_Branches, 10),
+    "sparse gradients": (_SparseWords, 7),
+    "TorchScript": (_scripted, 6),
+}  # fmt: skip
 """A model, and the samples of one batch, of a training."""
+TRAININGS: dict[str, tuple[Callable[[], nn.Module], Penalty, int]] = {
+    "chain, l2": (_chain, Penalty("l2", 1e-2), 8),
+    "batch statistics, max-norm": (lambda: _chain(nn.BatchNorm1d(8)), Penalty("max-norm", 1.0), 8),
+    "another batch, max-norm": (_chain, Penalty("max-norm", 1.0), 7),
+    "branches, l1": (_Branches, Penalty("l1", 1e-3), 7),
+}
+"""A model, what keeps its weights small, and the samples of a batch."""
 REFUSED = Case(_Choosy, 30, 30)
-KILLED = Case(_Killed, 30, 30)
+KILLED = Case(lambda: _Signalled(signal.SIGKILL), 30, 30)
+STOPPED = Case(lambda: _Signalled(signal.SIGSTOP), 30, 30)
 
 
 def measured(case: Case, ranks: Ranks = ALONE) -> Measurements:
@@ -142,45 +223,112 @@ def measured(case: Case, ranks: Ranks = ALONE) -> Measurements:
     return measure(loaded, sample, None, settings, 0, case.batch, Silent(), ranks)
 
 
-def stepped(name: str, ranks: Ranks = ALONE) -> list[list[float]]:
-    """The loss of a batch, and the gradient of every parameter of it and of a penalty."""
+def _in_training(module: nn.Module, ranks: Ranks, *, shard: bool = False) -> Trainee:
+    return Trainee(
+        module, list(module.parameters()), lambda: None, module.train, "cross-entropy", None, (),
+        torch.device("cpu"), shares=Shares(ranks, shard=shard),
+    )  # fmt: skip
+
+
+def stepped(name: str, ranks: Ranks = ALONE) -> list[list[float] | None]:
+    """The loss of a batch, the gradient of every parameter of it and of a penalty, and buffers."""
     make, n = STEPS[name]
     torch.manual_seed(1)
     module = make().train()
     x, labels = torch.randn(n, 6), torch.randint(0, 3, (n,))
-    own = list(module.parameters())
-    trainee = Trainee(
-        module, own, lambda: None, module.train, "cross-entropy", None, (), torch.device("cpu"),
-        shares=Shares(ranks),
+    own = [p for n, p in module.named_parameters() if not n.startswith(("some", "none", "words"))]
+    trainee = _in_training(module, ranks)
+    step = SharedStep(trainee)
+    value, lost = step.loss(Batch((x,), {}, labels, n, 0), 1, lambda: Penalty("l2", 0.1).of(own))
+    step.backward(value)
+    gradients = [p.grad for p in module.parameters()]
+    dense = [None if g is None else g.to_dense().flatten().tolist() for g in gradients]
+    return [[lost], *dense, *(b.double().flatten().tolist() for b in module.buffers())]
+
+
+def trained(name: str, ranks: Ranks = ALONE, *, shard: bool = False) -> list[float]:
+    """Parameters and running statistics after some epochs whose last batch is of another size, and
+    then what was best on the way."""
+    make, penalty, batch = TRAININGS[name]
+    torch.manual_seed(1)
+    module = make()
+    x = torch.randn(47, 6)
+    labels = (x[:, 0] > 0).long()
+    sample = Sample(
+        None, 47, None, False, True, {"x": (6,)},
+        lambda: iter([Batch((x,), {}, labels, 47, 0)]),
     )  # fmt: skip
-    step = SharedStep(trainee, 1)
-    value, lost = step.loss(Batch((x,), {}, labels, n, 0))
-    step.backward(value, lambda: Penalty("l2", 0.1).of(own))
-    return [[lost], *(p.grad.flatten().tolist() for p in own)]
+    recipe = Recipe(12, 1e-2, batch, 1.0, penalty=penalty)
+    data = Minibatches(sample, None, size=batch, seed=0, exact=False)
+    with tempfile.TemporaryDirectory() as folder:
+        keeper = Keeper(Path(folder) / "kept.pt", "one") if ranks.rank == 0 else None
+        half = replace(recipe, steps=5, every=5)
+        train(_in_training(module, ranks, shard=shard), data, half, Silent(), keeper)
+        # Another one goes on from the checkpoint.
+        module = make()
+        whole = replace(recipe, steps=12, every=6)
+        if keeper is not None and (state := keeper.load()) is not None:
+            keeper.save({**state, "done": False})
+        best = train(_in_training(module, ranks, shard=shard), data, whole, Silent(), keeper).best
+    tensors = (*module.parameters(), *module.buffers(), *best.values())
+    return torch.cat([t.detach().flatten().double() for t in tensors]).tolist()
 
 
-def main(out: Path) -> None:
+def soured(ranks: Ranks) -> None:
+    """A step of which one process alone cannot go back."""
+    x = torch.ones(8, 6)
+    x[-1] = 1000.0
+    step = SharedStep(_in_training(_Sour(), ranks))
+    value, _ = step.loss(Batch((x,), {}, torch.zeros(8).long(), 8, 0), 1, lambda: 0.0)
+    try:
+        step.backward(value)
+    except RuntimeError as error:
+        raise ProbeError(f"the model cannot be trained: {error}") from error
+
+
+def main(out: Path, *, stopped: bool) -> None:
     """Everything in one group: starting processes costs more than what they do."""
     place = place_of()
     assert place is not None
     group = Group(place)
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"size": group.size}
     with group.joined():
-        for name, case in CASES.items():
-            with group.together():
-                found[name] = asdict(measured(case, group))
-        for name in STEPS:
-            with group.together():
-                found[name] = stepped(name, group)
-        last = {"killed": KILLED} if group.size > 1 else {}
-        for name, case in {"refused": REFUSED, **last}.items():
+        if stopped:
             try:
                 with group.together():
-                    measured(case, group)
+                    soured(group)
             except GradscopeError as error:
-                found[name] = f"{type(error).__name__}: {error}"
+                found["soured"] = str(error)
+            _refused(found, {"stopped": STOPPED}, group)
+        else:
+            _everything(found, group)
     (out / f"{place.rank}.json").write_text(json.dumps(found))
 
 
+def _everything(found: dict[str, object], group: Group) -> None:
+    for name, case in CASES.items():
+        with group.together():
+            found[name] = asdict(measured(case, group))
+    for name in STEPS:
+        with group.together():
+            found[name] = stepped(name, group)
+    for name in TRAININGS if group.size == 2 else ():  # with more it takes long on few cores
+        with group.together():
+            found[f"trained: {name}"] = trained(name, group)
+        with group.together():
+            found[f"sharded: {name}"] = trained(name, group, shard=True)
+    last = {"killed": KILLED} if group.size > 1 else {}
+    _refused(found, {"refused": REFUSED, **last}, group)
+
+
+def _refused(found: dict[str, object], cases: dict[str, Case], group: Group) -> None:
+    for name, case in cases.items():
+        try:
+            with group.together():
+                measured(case, group)
+        except GradscopeError as error:
+            found[name] = f"{type(error).__name__}: {error}"
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), stopped="stopped" in sys.argv[2:])

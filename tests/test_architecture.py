@@ -32,7 +32,9 @@ MAY_IMPORT = {
     "fusion": set(),
     "files": {"errors"},
     "ranks": {"errors"},
-    "group": {"errors", "ranks"},
+    "group": {"errors", "ranks", "roll_call"},
+    "roll_call": set(),
+    "launcher": set(),
     "usercode": {"errors"},
     "attribution": DATA,
     "typical": DATA | {"attribution"},
@@ -85,6 +87,8 @@ MAY_IMPORT = {
         "rules",
         "ranks",
         "group",
+        "roll_call",
+        "launcher",
     },
 }
 
@@ -92,7 +96,7 @@ MAY_IMPORT = {
 TENSORS = {"torch", "safetensors", "numpy"}
 TORCH = {
     "api", "loading", "probe", "repair", "pipeline", "fixing", "model", "snapshot", "fusion",
-    "cutting", "ranks", "group",
+    "cutting", "ranks", "group", "roll_call", "launcher",
 }  # fmt: skip
 RESTRICTED = {
     **dict.fromkeys(TENSORS, TORCH),

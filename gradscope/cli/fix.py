@@ -21,6 +21,7 @@ from gradscope.cli.fix_options import (
     Regularize,
     check_beside_run,
     check_remedy,
+    check_shard,
     check_training,
     here,
 )
@@ -44,7 +45,7 @@ from gradscope.cli.output import canvas, emit, keep_imports, quiet
 from gradscope.cli.run_folder import RunFolder, ended, new_run, old_run, wants_run
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 from gradscope.errors import GradscopeError, Interrupted, OptionError
-from gradscope.ranks import Ranks
+from gradscope.ranks import LostError, Ranks
 from gradscope.run_file import located, read_run
 from gradscope.settings_file import find_settings
 from gradscope.treatment import Outcome, Treatment
@@ -205,6 +206,14 @@ def fix(
             rich_help_panel=_TRAIN,
         ),
     ] = "auto",
+    shard: Annotated[
+        bool,
+        typer.Option(
+            "--shard",
+            help="Under torchrun: gradients and optimiser in parts over the processes (FSDP2).",
+            rich_help_panel=_TRAIN,
+        ),
+    ] = False,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -278,9 +287,11 @@ def fix(
         emit_only=emit_only,
         max_drift=max_drift,
         tensorboard=tensorboard,
+        shard=shard,
     )
     check_training(repair, "optimizer" in _given(context))
     ranks = ranks_of(context)
+    check_shard(repair, ranks.size)
     with ranks.together():
         kept = new_run(settings, repair) if wants_run(repair) and ranks.rank == 0 else None
     return _run(settings, repair, kept, format_, ranks)
@@ -311,6 +322,7 @@ def _again(
     there = located(found, folder)
     settings, repair = here(there.settings, there.repair, model, data, val, arch, out)
     repair = replace(repair, emit_only=False)
+    check_shard(repair, ranks.size)
     options = {"--data": data, "--val": val, "--arch": arch, "--out": out}
     moved = [w for name, value in options.items() if value is not None for w in (name, value)]
     words = (*([model] if model is not None else []), *moved)
@@ -342,6 +354,8 @@ def _run(
                 kept.finish(treatment)
         except KeyboardInterrupt as error:
             raise Interrupted(kept.go_on if kept is not None else None) from error
+        except LostError:
+            raise  # all of them are to be started again, and then it goes on
         except (GradscopeError, OSError):
             if kept is not None:
                 kept.abandon()

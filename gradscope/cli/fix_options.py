@@ -69,6 +69,18 @@ def check_training(repair: FixSettings, optimizer_given: bool) -> None:
         check_package()
 
 
+def check_shard(repair: FixSettings, processes: int) -> None:
+    """Raises :class:`OptionError` where parameters cannot lie in parts."""
+    if not repair.shard or repair.plan_only or repair.emit_only:
+        return
+    if processes == 1:
+        hint = "Start several: torchrun --nproc-per-node 2 -m gradscope fix ... --shard."
+        raise OptionError("there is one process, which has no parts", where="--shard", hint=hint)
+    if repair.regularize == "spectral":
+        what = "spectral needs every matrix whole after each step"
+        raise OptionError(what, where="--shard", hint="Take max-norm, or leave --shard out.")
+
+
 WITH_RUN = frozenset({"run", "model", "data", "val", "arch", "out", "trust_model", "format_"})
 """Parameters that may stand beside --run: where things are now, and how to report."""
 

@@ -18,7 +18,8 @@ import typer
 from gradscope import __version__
 from gradscope.cli import status
 from gradscope.cli.commands import LazyGroup
-from gradscope.errors import DEBUG, GradscopeError, Interrupted, UntrustedError
+from gradscope.cli.processes import OPTION, split, start
+from gradscope.errors import DEBUG, GradscopeError, Interrupted, OptionError, UntrustedError
 from gradscope.ranks import ALONE, Ranks, place_of
 
 app = typer.Typer(
@@ -49,8 +50,14 @@ def root(
             "--version", "-V", help="Print the version.", callback=_version, is_eager=True
         ),
     ] = False,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="First of all: share the command among N processes."),
+    ] = 1,
 ) -> int:
     """Without a command: the help."""
+    if processes > 1:
+        raise OptionError("stands before every other word", where=OPTION)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
     return status.CLEAN
@@ -71,13 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         place = place_of()
+        processes, words = split(sys.argv[1:] if arguments is None else arguments)
+        if place is None and processes > 1:
+            return start(processes, words)
     except GradscopeError as error:
         return _refuse(str(error), error.exit_status)
     if place is None:
-        return _serve(arguments, ALONE)
+        return _serve(words, ALONE)
     from gradscope.cli.launch import serve_as
 
-    return serve_as(place, lambda ranks: _serve(arguments, ranks), _refuse)
+    return serve_as(place, lambda ranks: _serve(words, ranks), _refuse)
 
 
 def _serve(arguments: Sequence[str] | None, ranks: Ranks) -> int:

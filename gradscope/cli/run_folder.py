@@ -81,7 +81,10 @@ class RunFolder:
         Raises:
             OutputError: it cannot be written, or another process runs it.
         """
-        self._run = replace(self._run, threads=intent.threads, result=None, out_hash=None)
+        self._run = replace(
+            self._run, threads=intent.threads, processes=intent.processes, result=None,
+            out_hash=None,
+        )  # fmt: skip
         files = dict(run_files(intent, self._run, self._shown))
         if self._folder.exists():
             self._hold()
@@ -176,9 +179,9 @@ class RunFolder:
             self._write({MARK: files[MARK]})  # from here on, what is older does not count
             for name in (*_OF_A_RESULT, _CHECKPOINTS, _EVENTS):
                 _remove(self._folder / name)
-        elif earlier is not None and earlier.threads != self._run.threads:
-            _say(f"the run began with {earlier.threads} threads and goes on with "
-                 f"{self._run.threads}: not every bit will be the same")  # fmt: skip
+        elif earlier is not None and _workers(earlier) != _workers(self._run):
+            _say(f"the run began with {_workers(earlier)} and goes on with "
+                 f"{_workers(self._run)}: not every bit will be the same")  # fmt: skip
         for left in (*self._folder.glob(".*"), *self._folder.glob(f"{_CHECKPOINTS}/.*")):
             left.unlink(missing_ok=True)
         self._write(files)
@@ -293,6 +296,12 @@ def _remove(path: Path) -> None:
     else:
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _workers(run: RunFile) -> str:
+    """What sums are split among, on which their last bits depend."""
+    shared = f" in each of {run.processes} processes" if run.processes != 1 else ""
+    return f"{run.threads} thread{'s' * (run.threads != 1)}{shared}"
 
 
 def _say(text: str) -> None:

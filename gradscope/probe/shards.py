@@ -19,10 +19,12 @@ class Shares:
     Attributes:
         ranks: the processes.
         whole: batches are not cut.
+        shard: parameters in training lie in parts over the processes.
     """
 
     ranks: Ranks = ALONE
     whole: bool = False
+    shard: bool = False
 
     def of(self, sample: Sample) -> Sample:
         """The share of this process."""

@@ -29,16 +29,26 @@ def trainee_of(
 ) -> Trainee:
     """A module in the hands of an optimiser; what ``freeze`` names keeps its running statistics."""
     head = measured.heads[0] if measured.heads else None
+    enter_call, set_training = held(module, freeze)
     return Trainee(
         module,
         trained,
-        Snapshot(module, leave=_running(module, freeze)).restore,
-        _mode_switch(module),
+        enter_call,
+        set_training,
         settings.probe.loss,
         head.entered_before if head is not None else None,
         settings.probe.outputs,
         device,
+        freeze=freeze,
     )
+
+
+def held(
+    module: torch.nn.Module, freeze: tuple[str, ...]
+) -> tuple[Callable[[], object], Callable[[bool], object]]:
+    """What is called before each call of a module, and what sets its mode."""
+    before_call = Snapshot(module, leave=_running(module, freeze)).restore
+    return before_call, _mode_switch(module)
 
 
 def _running(module: torch.nn.Module, freeze: tuple[str, ...]) -> frozenset[int]:

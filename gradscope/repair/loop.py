@@ -86,7 +86,13 @@ def train(
         ProbeError: the model cannot be trained.
         OutputError: a checkpoint cannot be written or read.
     """
-    return _Training(trainee, data, recipe, progress, keeper, scored, enough).run()
+    if not trainee.shares.shard:
+        return _Training(trainee, data, recipe, progress, keeper, scored, enough).run()
+    # Here and not above: it takes torch a while to import this.
+    from gradscope.repair.sharding import in_parts
+
+    with in_parts(trainee) as parts:
+        return _Training(parts, data, recipe, progress, keeper, scored, enough).run()
 
 
 class _Training:
@@ -110,6 +116,7 @@ class _Training:
         self.sum, self.count = 0.0, 0
         self.result = Trained()
         self.batches: Stream = data.training()
+        self.together = SharedStep(trainee)
 
     def run(self) -> Trained:
         if not self._resumed():
@@ -127,6 +134,7 @@ class _Training:
             self.done = self.result.stopped is not None or self._is_over(marks)
             self.progress.advance()
             self._keep()
+        self.result.best = self.trainee.layout.whole(self.result.best)
         return self.result
 
     def _is_out_of_patience(self) -> bool:
@@ -146,31 +154,31 @@ class _Training:
             raise DataError("a training has nothing to train on", hint="Pass more samples.")
         self.trainee.set_training(True)
         parameters, penalty = self.trainee.parameters, self.recipe.penalty
-        together = SharedStep(self.trainee, self.step)
-        value, lost = together.loss(batch)
+        local = self.trainee.layout.local
+        value, lost = self.together.loss(batch, self.step, lambda: penalty.of(local(parameters)))
         if not math.isfinite(lost):
             return f"the loss is {lost} at step {self.step}, first {self._blamed(batch)}"
         self.sum, self.count = self.sum + lost, self.count + 1
         self.optimiser.zero_grad(set_to_none=True)
         try:
-            together.backward(value, lambda: penalty.of(parameters))
+            self.together.backward(value)
             bad = self._bad_gradient()
             if bad is not None:
                 return f"the gradient is not finite at step {self.step}, first (backwards) at {bad}"
             if self.recipe.clip:
-                torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+                self.trainee.layout.clip(parameters, self.recipe.clip)
             self.optimiser.step()
         except RuntimeError as error:  # what cannot be differentiated, what an optimiser refuses
             first = str(error).strip().split("\n")[0][:200]
             raise ProbeError(f"the model cannot be trained: {first}") from error
-        penalty.project(parameters)
+        penalty.project(local(parameters))
         return None
 
     def _bad_gradient(self) -> str | None:
         """The last parameter, which is the first on the way back, whose gradient is not finite."""
         found = [p.grad for p in self.trainee.parameters if p.grad is not None]
         dense = [g for g in found if g.layout is torch.strided]
-        if not dense or bool(torch.isfinite(torch.nn.utils.get_total_norm(dense))):
+        if not dense or bool(torch.isfinite(self.trainee.layout.total_norm(dense))):
             return None
         trained = {id(p) for p in self.trainee.parameters}
         bad = [
@@ -180,6 +188,8 @@ class _Training:
         return f"'{bad[-1]}'" if bad else None  # the norm alone was too large for its type
 
     def _blamed(self, batch: Batch) -> str:
+        if self.trainee.shares.shard:
+            return "somewhere in the model, which is not looked into with --shard"
         return first_bad(self.own, lambda: self.trainee.run(batch))
 
     def _score(self) -> None:
@@ -196,8 +206,13 @@ class _Training:
         self.scored(self.step, score, loss)
 
     def _keep(self) -> None:
-        if self.keeper is not None and (self.done or self.keeper.due()):
-            self.keeper.save(self._state())
+        due = self.keeper is not None and (self.done or self.keeper.due())
+        if self.trainee.shares.shard and self.trainee.shares.ranks.any(due):
+            state = self.trainee.layout.whole(self._state())
+        elif due:
+            state = self._state()
+        if self.keeper is not None and due:
+            self.keeper.save(state)
 
     def _state(self) -> dict[str, Any]:
         place = self.batches.place
@@ -225,10 +240,11 @@ class _Training:
         return True
 
     def _enter(self, state: Mapping[str, Any]) -> None:
+        layout = self.trainee.layout
         with torch.no_grad():
             for name, value in state["tensors"].items():
-                self.own[name].copy_(value)
-        self.optimiser.load_state_dict(state["optimizer"])
+                layout.enter(self.own[name], value)
+        layout.enter_optimiser(self.optimiser, state["optimizer"], self.trainee.parameters)
         self.step, self.done = state["step"], state["done"]
         self.sum, self.count = state["sum"]
         self.result = Trained(

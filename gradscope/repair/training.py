@@ -16,6 +16,7 @@ from gradscope.model import Batch
 from gradscope.probe.heads import chosen_tensors
 from gradscope.probe.losses import Loss, check_labels, class_last, decide, is_answer
 from gradscope.probe.shards import EVERYTHING, Shares
+from gradscope.repair.layout import HERE, Layout
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Trainee:
         prepare: changes inputs before they enter.
         loss: decided at the first batch.
         shares: which samples of a batch this process trains on.
+        freeze: what keeps its running statistics.
+        layout: where its tensors lie.
     """
 
     module: torch.nn.Module
@@ -74,6 +77,8 @@ class Trainee:
     prepare: Callable[[Batch], Batch] = as_it_is
     loss: Loss | None = None
     shares: Shares = EVERYTHING
+    freeze: tuple[str, ...] = ()
+    layout: Layout = HERE
 
     def call(self, batch: Batch) -> torch.Tensor | None:
         """The first floating-point output for one batch; None if there is none."""

@@ -96,7 +96,10 @@ def treat(
         treatment = Treating(
             model, sample, validation, before, settings, fix, progress, checkpoints
         )
-        treatment.trainee.shares = Shares(ranks)
+        coupled = any(h.batch_axis is None for h in before.measurements.heads)
+        treatment.trainee.shares = Shares(
+            ranks, whole=model.batch is not None or coupled, shard=fix.shard
+        )
         return treatment.run(plan)
 
 
