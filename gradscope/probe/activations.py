@@ -39,6 +39,8 @@ class Kind:
         squashes: bounded on both sides: as a model's last operation it makes an output.
         zeroes: the output is exactly 0 where the unit is off; only such units can be dead.
         centre: the point around which ``edge`` is measured, from the attributes.
+        relative_into: rho(z), written into the second tensor, for the kinds that large models are
+            full of: fresh memory costs more than the arithmetic.
         incidental: as often something else (a position's encoding): an activation only behind
             parameters, and not worth a word where no gradient comes through it.
     """
@@ -53,6 +55,7 @@ class Kind:
     zeroes: bool = False
     centre: Callable[[tuple[float, ...]], float] | None = None
     incidental: bool = False
+    relative_into: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
         """Its name alone goes from process to process."""
@@ -65,6 +68,14 @@ def _named(name: str) -> Kind:
 
 def _sech2(x: torch.Tensor) -> torch.Tensor:
     return torch.cosh(x).square_().reciprocal_()
+
+
+def _sech2_into(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    return torch.cosh(x, out=out).square_().reciprocal_()
+
+
+def _half_sech2_into(x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    return torch.mul(x, 0.5, out=out).cosh_().square_().reciprocal_()
 
 
 def _inside(low: float, high: float) -> Derivative:
@@ -92,7 +103,13 @@ def _elu(z: torch.Tensor, factors: tuple[float, ...]) -> torch.Tensor:
 _SECH2_EDGE = math.acosh(math.sqrt(10.0))  # sech^2(z) = 0.1
 
 TANH = Kind(
-    "tanh", 1.0, "TanhBackward", lambda z, _: _sech2(z), lambda _: _SECH2_EDGE, squashes=True
+    "tanh",
+    1.0,
+    "TanhBackward",
+    lambda z, _: _sech2(z),
+    lambda _: _SECH2_EDGE,
+    squashes=True,
+    relative_into=_sech2_into,
 )
 SIGMOID = Kind(
     "sigmoid",
@@ -101,6 +118,7 @@ SIGMOID = Kind(
     lambda z, _: _sech2(z * 0.5),
     lambda _: 2 * _SECH2_EDGE,
     squashes=True,
+    relative_into=_half_sech2_into,
 )
 GLU = Kind("glu", 0.25, "GluBackward", lambda z, _: _sech2(z * 0.5), lambda _: 2 * _SECH2_EDGE)
 SOFTSIGN = Kind(

@@ -158,9 +158,13 @@ def joint(parts: Iterable[PerSample | None]) -> PerSample | None:
     known = [p.whole() for p in parts if p is not None]
     if not known:
         return None
+    if len(known) == 1:
+        return PerSample((known[0],))
     return PerSample((torch.stack(known).sum(dim=0),))
 
 
 def scaled(part: PerSample | None, factor: float) -> PerSample | None:
     """Squared norms of ``factor`` times the gradient."""
-    return None if part is None else PerSample((part.whole() * factor**2,))
+    if part is None or factor == 1:
+        return part
+    return PerSample((part.whole() * factor**2,))

@@ -16,6 +16,7 @@ from gradscope.probe.elements import looping_sites
 from gradscope.probe.graph import Graph, build
 from gradscope.probe.heads import HeadRoot, find_heads
 from gradscope.probe.match import match
+from gradscope.probe.plans import HeadPlan
 from gradscope.probe.sites import SiteInfo, find_sites
 from gradscope.probe.state import visible_operations
 from gradscope.probe.subject import Names, Subject
@@ -24,14 +25,23 @@ from gradscope.probe.tap import ActivationTap, PlanOf, Record
 
 @dataclass(frozen=True)
 class Structure:
-    """What the graph of a pass says; the next batch with an equal signature reuses it.
+    """What the graph of a pass says; the next batch with the same one reuses it.
 
-    ``loops``: ids of the sites whose later calls depend on their earlier ones.
+    Attributes:
+        graph: without its nodes.
+        activations: nodes.
+        roots: nodes of the heads.
+        sites: the activations, grouped.
+        loops: ids of the sites whose later calls depend on their earlier ones.
+        plans: per head, what is looked at for its ledger.
     """
 
-    signature: tuple[Any, ...]
+    graph: Graph
+    activations: frozenset[int]
+    roots: tuple[int, ...]
     sites: list[SiteInfo]
-    loops: frozenset[str] = frozenset()
+    loops: frozenset[str]
+    plans: tuple[HeadPlan, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ def run_forward(
     records = tap.finish()
     heads, skipped = find_heads(output, subject.outputs)
     nodes = [h.tensor.grad_fn for h in heads]
-    graph = build(nodes, subject.names.by_id, leaves)
+    graph = build(nodes, subject.names.by_id, leaves, None if known is None else known.graph)
     roots = [graph.index[h.edge.node] for h in heads]
     record_of, lost = match(graph, records)
     kinds = {node: records[i].kind for node, i in record_of.items()}
@@ -128,9 +138,12 @@ def _structure(
     names: Names,
     known: Structure | None,
 ) -> Structure:
-    signature = (graph.signature(), tuple(sorted(kinds)), tuple(roots))
-    if known is not None and known.signature == signature:
-        return known
+    if known is not None and graph.inputs is known.graph.inputs:  # taken over from there
+        same = known.activations == kinds.keys()
+        if same and known.roots == (*roots,):
+            return known
     outputs = [graph.index[n] for n in graph.nodes if not graph.consumers[graph.index[n]]]
     sites = find_sites(graph, kinds, outputs, names.order, names.layers)
-    return Structure(signature, sites, frozenset(looping_sites(graph, sites)))
+    loops = frozenset(looping_sites(graph, sites))
+    plans = tuple(HeadPlan.of(graph, root, sites, loops) for root in roots)
+    return Structure(graph.without_nodes(), frozenset(kinds), (*roots,), sites, loops, plans)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from gradscope.probe.activations import Call
@@ -38,18 +39,42 @@ class InputStats:
     magnitudes: torch.Tensor | None = None
 
 
-def of_inputs(call: Call, z: torch.Tensor, unit_axis: int) -> InputStats:
+class Scratch:
+    """Memory to compute in, the same from call to call: fresh pages cost more than the arithmetic.
+
+    On other devices than the CPU the allocator does that itself, and large tensors are not held.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+
+    def like(self, tensor: torch.Tensor, slot: int) -> torch.Tensor:
+        """Uninitialised, of the shape and type of ``tensor``; what ``slot`` held is lost."""
+        n = tensor.numel()
+        if tensor.device.type != "cpu" or n > _PIECE:
+            return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        key = (slot, tensor.dtype)
+        held = self._held.get(key)
+        if held is None or len(held) < n:
+            held = self._held[key] = torch.empty(n, dtype=tensor.dtype)
+        return held[:n].view(tensor.shape)
+
+
+def of_inputs(
+    call: Call, z: torch.Tensor, unit_axis: int, scratch: Scratch | None = None
+) -> InputStats:
     """Saturation, relative derivative, scale.
 
     Args:
         call: kind and attributes, the same for all.
         z: pre-activations, (calls, ...).
         unit_axis: negative, counted from the end.
+        scratch: kept by who calls this often.
     """
-    z = _wide(z)
+    z, scratch = _wide(z), scratch or Scratch()
     z = z.unsqueeze(1) if z.dim() == 1 else z
     square = _square(z)
-    parts = [_Counts.of(call, piece, unit_axis) for piece in _pieces(z, unit_axis)]
+    parts = [_Counts.of(call, piece, unit_axis, scratch) for piece in _pieces(z, unit_axis)]
     counts = parts[0]
     for part in parts[1:]:
         counts = counts.plus(part)
@@ -75,21 +100,23 @@ class _Counts:
     magnitudes: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, call: Call, z: torch.Tensor, unit_axis: int) -> _Counts:
+    def of(cls, call: Call, z: torch.Tensor, unit_axis: int, scratch: Scratch) -> _Counts:
         kind, attributes = call.kind, call.attributes
         saturated = off = relative = magnitudes = None
-        scratch = torch.empty_like(z)  # 1 where true: sums of floats run on all lanes
+        ones = scratch.like(z, 0)  # 1 where true: sums of floats run on all lanes
         if kind.edge is not None:
             centred = z - kind.centre(attributes) if kind.centre is not None else z
-            torch.abs(centred, out=scratch)
-            magnitudes = count_magnitudes(scratch, kind.edge(attributes))
-            torch.ge(scratch, kind.edge(attributes), out=scratch)
-            saturated = _per_unit(scratch, unit_axis)
+            torch.abs(centred, out=ones)
+            magnitudes = count_magnitudes(ones, kind.edge(attributes), scratch.like(z, 1))
+            torch.ge(ones, kind.edge(attributes), out=ones)
+            saturated = _per_unit(ones, unit_axis)
         if kind.zeroes:
             zero_from = attributes[0] if kind.name == "threshold" else 0.0
-            off = _per_unit(torch.le(z, zero_from, out=scratch), unit_axis)
+            off = _per_unit(torch.le(z, zero_from, out=ones), unit_axis)
         if kind.relative is not None and kind.name != "relu":
-            relative = kind.relative(z, attributes).flatten(1).sum(dim=1, dtype=torch.float64)
+            into = kind.relative_into
+            rho = into(z, ones) if into is not None else kind.relative(z, attributes)
+            relative = rho.flatten(1).sum(dim=1, dtype=torch.float64)
         return cls(saturated, off, relative, magnitudes)
 
     def plus(self, other: _Counts) -> _Counts:
@@ -115,12 +142,16 @@ def _pieces(z: torch.Tensor, unit_axis: int) -> tuple[torch.Tensor, ...]:
 
 
 def with_outputs(
-    inputs: InputStats, output: torch.Tensor, layout: BatchLayout | None, samples: int
+    inputs: InputStats,
+    output: torch.Tensor,
+    layout: BatchLayout | None,
+    samples: int,
+    scratch: Scratch | None = None,
 ) -> list[ForwardStats]:
     """``inputs`` completed by what the outputs, (calls, ...), show; one entry a call."""
     output = _wide(output)
     squares = _square(output)
-    moments = _moments(output, layout, samples)
+    moments = _moments(output, layout, samples, scratch or Scratch())
     rows = zip(
         _rows(inputs.saturated, inputs.calls), _rows(inputs.off, inputs.calls),
         _rows(inputs.relative, inputs.calls), inputs.square, squares, inputs.nonfinite,
@@ -151,7 +182,7 @@ def _square(stack: torch.Tensor) -> torch.Tensor:
 
 
 def _moments(
-    output: torch.Tensor, layout: BatchLayout | None, samples: int
+    output: torch.Tensor, layout: BatchLayout | None, samples: int, scratch: Scratch
 ) -> list[Moments] | None:
     if layout is None or not layout.fits(tuple(output.shape[1:]), samples):
         return None
@@ -161,7 +192,7 @@ def _moments(
     step = max(1, -(-rows.shape[2] // MAX_MOMENTS))
     rows = rows[:, :, ::step]
     mean = rows.mean(dim=1, keepdim=True)  # two passes: as exact as var_mean, five times as fast
-    m2 = (rows - mean).square_().sum(dim=1).double()
+    m2 = torch.sub(rows, mean, out=scratch.like(rows, 0)).square_().sum(dim=1).double()
     mean = mean.squeeze(1).double()
     return [Moments(samples, *row) for row in zip(mean.unbind(), m2.unbind(), strict=True)]
 
@@ -178,6 +209,6 @@ def _per_unit(ones: torch.Tensor, unit_axis: int) -> torch.Tensor:
 
 def _nonfinite(z: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
     """Count of NaN and infinities, only looked for where the sum of squares is not finite."""
-    if z.device.type == "cpu" and bool(torch.isfinite(square).all()):
+    if z.device.type == "cpu" and np.isfinite(square.numpy()).all():
         return torch.zeros(len(z), dtype=torch.int64)
     return (~torch.isfinite(z)).flatten(1).sum(dim=1)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 
@@ -44,9 +45,11 @@ def _size(size: Any) -> int:
     return -1 if ragged else int(size)
 
 
-@dataclass(frozen=True)
-class Edge:
-    """An input of an operation: the node that made it and which of its outputs."""
+class Edge(NamedTuple):
+    """An input of an operation: the node that made it and which of its outputs.
+
+    A tuple of numbers, which the garbage collector need not look at: there are as many as steps.
+    """
 
     node: int
     output: int
@@ -83,29 +86,38 @@ class Graph:
         """Edges that depend on parameters alone."""
         return [e for e in self.inputs[node] if e is not None and not self.data[e.node]]
 
-    def signature(self) -> tuple[str, ...]:
-        """Names in order: equal signatures mean the same graph, for passes of one model."""
-        return tuple(self.names)
+    @cached_property
+    def outputs(self) -> list[int]:
+        """Per node, how many tensors it made: looked up once, as some made one a step."""
+        return [len(n._input_metadata) for n in self.nodes]
+
+    def without_nodes(self) -> Graph:
+        """Its structure alone, which keeps no tensor alive."""
+        return replace(self, nodes=[], index={})
 
 
-def _reachable(roots: Iterable[Node]) -> list[Node]:
-    seen: dict[Node, None] = {}
+def _reachable(roots: Iterable[Node]) -> tuple[list[Node], int]:
+    """Nodes in topological order, and how many stand before the leaves."""
+    seen: dict[Node, Any] = {}
     stack = [r for r in roots if r is not None]
     while stack:
         node = stack.pop()
         if node in seen:
             continue
-        seen[node] = None
-        stack.extend(child for child, _ in node.next_functions if child is not None)
+        children = seen[node] = node.next_functions
+        stack.extend(child for child, _ in children if child is not None)
     # Leaves carry the largest number of all; every other node is numbered after what it depends on.
-    leaves = [n for n in seen if not n.next_functions and hasattr(n, "variable")]
-    inner = [n for n in seen if not (not n.next_functions and hasattr(n, "variable"))]
+    leaves = [n for n, children in seen.items() if not children and hasattr(n, "variable")]
+    inner = [n for n, children in seen.items() if children or not hasattr(n, "variable")]
     inner.sort(key=lambda n: -int(n._sequence_nr()))
-    return inner + leaves
+    return inner + leaves, len(inner)
 
 
 def build(
-    roots: Sequence[Node], parameters: Mapping[int, str], input_leaves: Sequence[torch.Tensor]
+    roots: Sequence[Node],
+    parameters: Mapping[int, str],
+    input_leaves: Sequence[torch.Tensor],
+    known: Graph | None = None,
 ) -> Graph:
     """The graph behind ``roots``.
 
@@ -113,10 +125,15 @@ def build(
         roots: ``grad_fn`` of the outputs.
         parameters: id of each parameter tensor -> its name.
         input_leaves: the tensors that were fed in and require a gradient.
+        known: of an earlier pass of the model. Operations and leaves of the same names in the same
+            order are the same graph, whose structure is taken over.
     """
-    nodes = _reachable(roots)
+    nodes, inner = _reachable(roots)
     index = {node: i for i, node in enumerate(nodes)}
     names = [op_name(n) for n in nodes]
+    leaf_names, sources = _leaves(nodes, inner, parameters, input_leaves)
+    if known is not None and (known.names, known.parameters) == (names, leaf_names):
+        return replace(known, nodes=nodes, index=index)
     inputs: list[tuple[Edge | None, ...]] = [
         tuple(Edge(index[c], int(k)) if c is not None else None for c, k in n.next_functions)
         for n in nodes
@@ -126,22 +143,30 @@ def build(
         for edge in edges:
             if edge is not None:
                 consumers[edge.node].append(i)
-    entering = {id(t) for t in input_leaves}
-    leaf_names: dict[int, str] = {}
-    sources: set[int] = set()
-    for i, node in enumerate(nodes):
-        variable = getattr(node, "variable", None) if not inputs[i] else None
-        if variable is not None:
-            if id(variable) in entering:
-                sources.add(i)
-            elif id(variable) in parameters:
-                leaf_names[i] = parameters[id(variable)]
-        elif names[i] in _EMBEDDINGS:
-            sources.add(i)
+    sources |= {i for i, name in enumerate(names) if name in _EMBEDDINGS}
     if not sources:
         sources = _constant_fed(inputs)
     data = _reached_from(sources, inputs)
     return Graph(nodes, names, inputs, consumers, data, frozenset(sources), leaf_names, index)
+
+
+def _leaves(
+    nodes: Sequence[Node],
+    first: int,
+    parameters: Mapping[int, str],
+    input_leaves: Sequence[torch.Tensor],
+) -> tuple[dict[int, str], set[int]]:
+    """Names of the parameters among the leaves, and which leaves are inputs."""
+    entering = {id(t) for t in input_leaves}
+    names: dict[int, str] = {}
+    sources: set[int] = set()
+    for i in range(first, len(nodes)):
+        variable = id(nodes[i].variable)
+        if variable in entering:
+            sources.add(i)
+        elif variable in parameters:
+            names[i] = parameters[variable]
+    return names, sources
 
 
 def _reached_from(sources: set[int], inputs: list[tuple[Edge | None, ...]]) -> list[bool]:

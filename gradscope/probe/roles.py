@@ -176,7 +176,7 @@ def _through_shapes(graph: Graph, node: int) -> int:
 
 
 def _edge_origin(graph: Graph, origins: Sequence[Origin], edge: Edge) -> Origin:
-    several = len(graph.nodes[edge.node]._input_metadata) > 1
+    several = graph.outputs[edge.node] > 1
     return frozenset({(edge.node, edge.output)}) if several else origins[edge.node]
 
 

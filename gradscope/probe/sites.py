@@ -166,8 +166,10 @@ def _leaves(graph: Graph, node: int) -> frozenset[str]:
 def _of_edge(graph: Graph, feeds: Mapping[int, _Feed], node: int, output: int) -> _Feed:
     """Feed of one output of a node: splits tell their parts apart."""
     feed = feeds[node]
-    count = len(graph.nodes[node]._input_metadata)
-    if graph.names[node] in _SPLITS and 2 <= count <= _MOST_PARTS:
+    if graph.names[node] not in _SPLITS:
+        return feed
+    count = graph.outputs[node]
+    if 2 <= count <= _MOST_PARTS:
         return _Feed(feed.parameters, feed.priors, f"{output}/{count}", feed.channels)
     return feed
 

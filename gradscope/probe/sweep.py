@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,16 +14,15 @@ from gradscope.probe.arriving import Take, taken_by
 from gradscope.probe.backward import Listener, joint, scaled
 from gradscope.probe.calibrate import Axes
 from gradscope.probe.cotangents import unit_cotangent
-from gradscope.probe.elements import ElementPlan, below_has_parameters, plan_elements
+from gradscope.probe.elements import ElementPlan, below_has_parameters
 from gradscope.probe.engine import accumulate
 from gradscope.probe.forward import ForwardPass, run_forward
-from gradscope.probe.graph import SHAPE_OPS
 from gradscope.probe.inputs import add_batch
 from gradscope.probe.layout import BatchLayout, guess
 from gradscope.probe.ledger import RELU_SHARE, Branch, Element, Trace
 from gradscope.probe.places import check_places
+from gradscope.probe.plans import HeadPlan
 from gradscope.probe.sites import SiteInfo
-from gradscope.probe.spine import Spine, find_spine
 from gradscope.probe.stats import ForwardStats, PerSample
 from gradscope.probe.subject import Subject, models_code
 from gradscope.probe.sums import SiteSums, Sums
@@ -90,7 +89,7 @@ class Sweep:
         sums.forward_passes += 1
         channels = bool(run.sites) and run.sites[0].unit_axis != -1
         add_batch(sums.inputs, batch, channels=channels)
-        plans = [_HeadPlan.of(run, head) for head in range(len(run.heads))]
+        plans = run.structure.plans
         targets = self._targets(run, plans)
         listeners = [
             self._backward(run, plans, head, batch, targets) for head in range(len(run.heads))
@@ -110,7 +109,7 @@ class Sweep:
         """Samples that can be told apart."""
         return 1 if self._axes.coupled else batch.size
 
-    def _targets(self, run: ForwardPass, plans: Sequence[_HeadPlan]) -> list[GradientEdge] | None:
+    def _targets(self, run: ForwardPass, plans: Sequence[HeadPlan]) -> list[GradientEdge] | None:
         """Where the passes of the draws may end; None if they go on to the parameters."""
         if len(self._draws) < PAYS_FROM or not self._parameters():
             return None
@@ -119,7 +118,7 @@ class Sweep:
     def _backward(
         self,
         run: ForwardPass,
-        plans: Sequence[_HeadPlan],
+        plans: Sequence[HeadPlan],
         head: int,
         batch: Batch,
         targets: list[GradientEdge] | None,
@@ -209,23 +208,25 @@ class Sweep:
         for site in run.sites:
             every = [run.records[run.record_of[call.node]].stats for call in site.calls]
             mine = add_forward(self.sums, site, every, loops=site.id in loops)
-            count, over_calls = 0, None
-            for i, call in enumerate(site.calls):
-                arrived = joint(listener.pre(call.node) for listener in listeners)
-                if arrived is not None:
-                    mine.reached = True
-                    squares = arrived.whole()
-                    count = squares.numel()
-                    over_calls = squares if over_calls is None else over_calls + squares
-                    _put(mine.energy, i, float(squares.sum()), lambda a, b: a + b)
-                elif len(mine.energy) <= i:
-                    mine.energy.append(0.0)
-            mine.count += count
-            if over_calls is not None and not self._axes.coupled:
-                mine.squares = mine.squares.merge(PerSample((over_calls,)))
+            arrived = [joint(at.pre(call.node) for at in listeners) for call in site.calls]
+            _add_squares(mine, arrived, apart=not self._axes.coupled)
         for index in run.lost:
             name = run.records[index].kind.name
             self.sums.lost[name] = self.sums.lost.get(name, 0) + 1
+
+
+def _add_squares(mine: SiteSums, arrived: Sequence[PerSample | None], *, apart: bool) -> None:
+    """The gradients of one more batch, one entry a call; ``apart``: samples can be told apart."""
+    known = [part.whole() for part in arrived if part is not None]
+    sums = iter(torch.stack(known).sum(dim=(1, 2)).tolist() if known else ())
+    for i, part in enumerate(arrived):
+        _put(mine.energy, i, next(sums) if part is not None else 0.0, operator.add)
+    if not known:
+        return
+    mine.reached = True
+    mine.count += known[0].numel()
+    if apart:
+        mine.squares = mine.squares.merge(PerSample((sum(known[1:], known[0]),)))
 
 
 def add_forward(
@@ -247,23 +248,7 @@ def _put(into: list[Any], index: int, value: Any, merge: Any) -> None:
         into.append(value)
 
 
-@dataclass(frozen=True)
-class _HeadPlan:
-    """Spine and elements of one head, and the cuts to listen at."""
-
-    spine: Spine
-    elements: tuple[ElementPlan, ...]
-    cuts: frozenset[int]
-
-    @classmethod
-    def of(cls, run: ForwardPass, head: int) -> _HeadPlan:
-        spine = find_spine(run.graph, run.roots[head])
-        elements = tuple(plan_elements(run.graph, spine, run.sites, run.structure.loops))
-        ends: Iterable[int | None] = (c for e in elements if e.ends for c in e.ends)
-        return cls(spine, elements, frozenset(c for c in ends if c is not None))
-
-
-def _trace(run: ForwardPass, plan: _HeadPlan, listener: Listener) -> Trace:
+def _trace(run: ForwardPass, plan: HeadPlan, listener: Listener) -> Trace:
     """Elements of one head in one batch; those without a gradient are left out."""
     site_of = {call.node: site for site in run.sites for call in site.calls}
     elements: dict[str, Element] = {}
@@ -273,14 +258,7 @@ def _trace(run: ForwardPass, plan: _HeadPlan, listener: Listener) -> Trace:
         if element is not None:
             seen[element.site] = seen.get(element.site, 0) + 1
             elements[f"{element.site}@{seen[element.site]}"] = element
-    return Trace(elements, _count_cuts(run, plan.spine))
-
-
-def _count_cuts(run: ForwardPass, spine: Spine) -> int:
-    """Cuts that are computed: neither the input itself nor a view of another cut."""
-    graph = run.graph
-    own = (c for c in spine.cuts if c not in graph.sources or graph.inputs[c])
-    return sum(graph.names[c] not in SHAPE_OPS for c in own)
+    return Trace(elements, plan.counted)
 
 
 def _element(

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, WRITTEN, Call, Kind
-from gradscope.probe.forward_stats import of_inputs, with_outputs
+from gradscope.probe.forward_stats import Scratch, of_inputs, with_outputs
 from gradscope.probe.layout import BatchLayout
 from gradscope.probe.stats import ForwardStats
 
@@ -105,6 +105,7 @@ class ActivationTap(EagerMode):
         self._plan, self._samples, self._measure = plan, samples, measure
         self._softsign: list[tuple[str, int, torch.Tensor]] = []
         self._waiting: dict[Any, _Group] = {}
+        self._scratch = Scratch()
         self.storages: set[int] = set()
         """Addresses of all that operations took, if nothing is measured."""
 
@@ -189,8 +190,8 @@ class ActivationTap(EagerMode):
             plan, column = self._plan(first + place, kind, shape), list[ForwardStats]()
             for start in range(0, steps, together):
                 z, out = (t[start : start + together] for t in (inputs, outputs))
-                seen = of_inputs(Call(kind), z, plan.unit_axis)
-                column += with_outputs(seen, out, plan.layout, self._samples)
+                seen = of_inputs(Call(kind), z, plan.unit_axis, self._scratch)
+                column += with_outputs(seen, out, plan.layout, self._samples, self._scratch)
             columns.append(column)
         calls = [Call(kind) for kind, _, _ in gates]
         self.records += [
@@ -205,10 +206,11 @@ class ActivationTap(EagerMode):
         plan = self._plan(index, call.kind, tuple(z.shape))
         if z.numel() <= _SMALL.get(z.device.type, _SMALL_ELSEWHERE):
             return self._wait(call, plan, z)
-        inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis)
+        inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis, self._scratch)
 
         def take(output: torch.Tensor) -> None:
-            (stats,) = with_outputs(inputs, output.unsqueeze(0), plan.layout, self._samples)
+            wide = output.unsqueeze(0)
+            (stats,) = with_outputs(inputs, wide, plan.layout, self._samples, self._scratch)
             self.records[index] = replace(self.records[index], stats=stats)
 
         return take
@@ -233,9 +235,9 @@ class ActivationTap(EagerMode):
 
     def _settle(self, group: _Group) -> None:
         count = len(group.indices)
-        inputs = of_inputs(group.call, group.inputs[:count], group.plan.unit_axis)
-        outputs, layout = group.outputs[:count], group.plan.layout
-        found = with_outputs(inputs, outputs, layout, self._samples)
+        call, plan, scratch = group.call, group.plan, self._scratch
+        inputs = of_inputs(call, group.inputs[:count], plan.unit_axis, scratch)
+        found = with_outputs(inputs, group.outputs[:count], plan.layout, self._samples, scratch)
         for index, stats in zip(group.indices, found, strict=True):
             self.records[index] = replace(self.records[index], stats=stats)
 

@@ -358,3 +358,24 @@ def test_sines_are_units_behind_a_layer_and_encodings_elsewhere():
     assert found.skipped == measured(
         nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), torch.randn(19, 6)
     ).skipped  # fmt: skip
+
+
+class Routed(nn.Module):
+    """The first number of a batch chooses the expert: other parameters, the same operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+        self.end = nn.Linear(4, 3)
+
+    def forward(self, x):
+        expert = self.experts[int(x[0, 0] > 0)]
+        return self.end(torch.tanh(expert(x)))
+
+
+def test_batches_that_take_other_parameters_have_other_sites():
+    x = torch.rand(6, 4, dtype=torch.float64) + 0.1
+    x[3:] *= -1
+    found = measured(Routed().double(), x, batch_size=3)
+    assert {s.id for s in found.sites} == {"experts.0/tanh", "experts.1/tanh"}
+    assert all(s.numel == 3 * 4 for s in found.sites)
