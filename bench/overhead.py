@@ -35,10 +35,10 @@ from gradscope.fusion import switched_off_fusion
 from gradscope.probe import assemble
 from gradscope.probe.calibrate import Axes, calibrate
 from gradscope.probe.forward import ForwardPass
+from gradscope.probe.gradients import GradientTable
 from gradscope.probe.subject import Subject
 from gradscope.probe.sums import Sums
 from gradscope.probe.sweep import Sweep
-from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Silent
 from gradscope.snapshot import Snapshot
 
@@ -76,8 +76,10 @@ class Probe:
 
     def __call__(self) -> None:
         sums = self.sweep()
-        for p in self.names.tensors.values():
-            gradient_stats(p.grad)
+        table = GradientTable()
+        for name, p in self.names.tensors.items():
+            table.add(name, p.grad)
+        table.stats()
         assemble.sites(sums)
         assemble.heads(self.first, sums, [0])
         self.model.zero_grad(set_to_none=True)

@@ -16,7 +16,7 @@ from gradscope.errors import OptionError
 from gradscope.loading import in_precision
 from gradscope.model import LoadedModel
 from gradscope.pipeline import inspect
-from gradscope.probe.weights import gradient_stats
+from gradscope.probe.gradients import gradient_stats
 
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_models"
 MODEL, DATA = SAMPLES / "paper_cnn.pt", SAMPLES / "digits.npz"

@@ -7,8 +7,10 @@ at most half a bin, :data:`QUANTILE_ERROR`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from gradscope.probe.hosted import chunk_of, count
 
 _MANTISSA_BITS = 3
 QUANTILE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
+_PER_OCTAVE = 1 << _MANTISSA_BITS
 _MAX_OCTAVES = 64
 _QUANTILES = {
     "q01": 0.01,
@@ -28,6 +31,7 @@ _QUANTILES = {
     "q95": 0.95,
     "q99": 0.99,
 }
+_SHARES = np.array([*_QUANTILES.values()])
 
 
 @dataclass(frozen=True)
@@ -38,36 +42,37 @@ class BitHistogram:
         counts: int64, one per bin; the last eight are infinities and NaN.
         zeros: elements that are exactly 0 (they also stand in bin 0).
         double: whether the bins are those of float64.
+        per_octave: counts of every eight bins.
     """
 
     counts: np.ndarray
     zeros: int
     double: bool
+    per_octave: np.ndarray
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> BitHistogram:
         """Of all elements of a real floating tensor; half types are widened to float32."""
         double = tensor.dtype is torch.float64
-        integer, shift = (torch.int64, 52) if double else (torch.int32, 23)
-        bins = 1 << ((11 if double else 8) + _MANTISSA_BITS)
-        counts = torch.zeros(bins, dtype=torch.int64, device=tensor.device)
-        zeros = 0
-        flat = tensor.detach().reshape(-1)
-        chunk = chunk_of(tensor)
-        scratch = torch.empty(min(chunk, flat.numel()), dtype=integer, device=tensor.device)
-        for piece in torch.split(flat, chunk):
-            wide = piece if double else piece.float()
-            bits, leading = wide.contiguous().view(integer), scratch[: piece.numel()]
-            torch.bitwise_right_shift(bits, shift - _MANTISSA_BITS, out=leading)
-            here = count(leading.bitwise_and_(bins - 1), bins)
-            counts += here
-            if int(here[0]):  # zeros stand in the first bin, which is empty more often than not
-                zeros += piece.numel() - int(torch.count_nonzero(piece))
-        return cls(counts.cpu().numpy(), zeros, double)
+        flat = tensor.detach().reshape(1, -1)
+        wide = flat if double else flat.float()
+        counts = count_bits(wide).cpu().numpy()
+        zeros = flat.numel() - int(torch.count_nonzero(flat))
+        return cls.rows(counts, [zeros], double=double)[0]
+
+    @classmethod
+    def rows(cls, counts: np.ndarray, zeros: Sequence[int], *, double: bool) -> list[BitHistogram]:
+        """One a row of ``counts``."""
+        octaves = counts.reshape(len(counts), -1, _PER_OCTAVE).sum(axis=2)
+        columns = zip(counts, zeros, octaves, strict=True)
+        return [cls(row, zero, double, octave) for row, zero, octave in columns]
 
     def merge(self, other: BitHistogram) -> BitHistogram:
         """Both together; they must have the same bins."""
-        return BitHistogram(self.counts + other.counts, self.zeros + other.zeros, self.double)
+        (both,) = self.rows(
+            (self.counts + other.counts)[None], [self.zeros + other.zeros], double=self.double
+        )
+        return both
 
     @property
     def numel(self) -> int:
@@ -77,30 +82,25 @@ class BitHistogram:
     @property
     def nonfinite(self) -> int:
         """Elements that are NaN or infinite."""
-        return int(self.counts[-(1 << _MANTISSA_BITS) :].sum())
+        return int(self.per_octave[-1])
 
     @property
     def subnormal(self) -> int:
         """Elements below the type's smallest normal number, without zeros."""
-        return int(self.counts[: 1 << _MANTISSA_BITS].sum()) - self.zeros
+        return int(self.per_octave[0]) - self.zeros
 
     def edges(self) -> np.ndarray:
         """Lower edges of the bins, float64."""
-        shift = (52 if self.double else 23) - _MANTISSA_BITS
-        finite = len(self.counts) - (1 << _MANTISSA_BITS)
-        integer = np.left_shift(
-            np.arange(finite, dtype=np.int64 if self.double else np.int32), shift
-        )
-        lower = integer.view(np.float64 if self.double else np.float32).astype(np.float64)
-        return np.concatenate((lower, np.full(1 << _MANTISSA_BITS, np.inf)))
+        return _edges(self.double)
 
     def below(self, value: float) -> int:
         """Elements smaller than ``value``, a power of two within the type's normal range."""
-        return int(self.counts[self.edges() < value].sum()) - self.zeros
+        octave = math.frexp(value)[1] - 1 + (1023 if self.double else 127)
+        return int(self.per_octave[:octave].sum()) - self.zeros
 
     def octaves(self) -> Octaves | None:
         """Finite non-zero elements by powers of two; subnormal ones stand below the normal ones."""
-        per_octave = self.counts.reshape(-1, 1 << _MANTISSA_BITS).sum(axis=1)[:-1]
+        per_octave = self.per_octave[:-1].copy()
         per_octave[0] -= self.zeros
         filled = np.flatnonzero(per_octave)
         if not len(filled):
@@ -113,16 +113,52 @@ class BitHistogram:
 
     def quantiles(self) -> Mapping[str, float]:
         """Quantiles of |g| over all elements, zeros included: the middle of the bin."""
-        edges = self.edges()
-        finite = len(self.counts) - (1 << _MANTISSA_BITS)
+        edges = _edges(self.double)
+        finite = len(self.counts) - _PER_OCTAVE
         cumulative = np.cumsum(self.counts[:finite])
-        found = {}
-        for name, share in _QUANTILES.items():
-            rank = share * (cumulative[-1] - 1)
-            if rank < self.zeros:
-                found[name] = 0.0
-                continue
-            b = int(np.searchsorted(cumulative, rank, side="right"))
-            upper = edges[b + 1] if b + 1 < finite else edges[b]
-            found[name] = float((edges[b] + upper) / 2)
-        return found
+        ranks = _SHARES * (cumulative[-1] - 1)
+        at = np.searchsorted(cumulative, ranks, side="right")
+        upper = np.where(at + 1 < finite, edges[at + 1], edges[at])
+        middles = np.where(ranks < self.zeros, 0.0, (edges[at] + upper) / 2)
+        return dict(zip(_QUANTILES, middles.tolist(), strict=True))
+
+
+def bins_of(*, double: bool) -> tuple[int, int]:
+    """How many bins there are, and how many to an octave: the first so many are subnormal numbers,
+    the last infinities and NaN."""
+    return 1 << ((11 if double else 8) + _MANTISSA_BITS), _PER_OCTAVE
+
+
+def count_bits(rows: torch.Tensor) -> torch.Tensor:
+    """Counts of each row by leading bits, int64, (rows, bins), on its device.
+
+    Args:
+        rows: (rows, elements), float32 or float64.
+    """
+    double = rows.dtype is torch.float64
+    integer, shift = (torch.int64, 52) if double else (torch.int32, 23)
+    bins, _ = bins_of(double=double)
+    many, n = rows.shape
+    chunk = max(1, chunk_of(rows) // many)
+    counts = torch.zeros(many * bins, dtype=torch.int64, device=rows.device)
+    scratch = torch.empty(many * min(chunk, n), dtype=integer, device=rows.device)
+    offsets = torch.arange(many, dtype=integer, device=rows.device).mul_(bins).unsqueeze(1)
+    for piece in torch.split(rows, chunk, dim=1):
+        leading = scratch[: piece.numel()].view(piece.shape)
+        bits = piece.contiguous().view(integer)
+        torch.bitwise_right_shift(bits, shift - _MANTISSA_BITS, out=leading)
+        leading.bitwise_and_(bins - 1)
+        if many > 1:
+            leading.add_(offsets)
+        counts += count(leading, many * bins)
+    return counts.view(many, bins)
+
+
+@cache
+def _edges(double: bool) -> np.ndarray:
+    bins, last = bins_of(double=double)
+    kind = np.int64 if double else np.int32
+    shift = (52 if double else 23) - _MANTISSA_BITS
+    integer = np.left_shift(np.arange(bins - last, dtype=kind), kind(shift))
+    lower = integer.view(np.float64 if double else np.float32).astype(np.float64)
+    return np.concatenate((lower, np.full(last, np.inf)))

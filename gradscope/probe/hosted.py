@@ -30,16 +30,21 @@ def to_host(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return found
 
 
+def is_here(tensor: torch.Tensor) -> bool:
+    """Whether it can be asked for a number without waiting for a device."""
+    return tensor.device.type == "cpu"
+
+
 def chunk_of(tensor: torch.Tensor) -> int:
     """Elements to look at together: no copy of a whole gradient, and on a CPU one that stays in
     its cache."""
-    return _CHUNK if tensor.device.type == "cpu" else _CHUNK_ELSEWHERE
+    return _CHUNK if is_here(tensor) else _CHUNK_ELSEWHERE
 
 
 def count(bins: torch.Tensor, length: int) -> torch.Tensor:
     """How often each number from 0 to ``length`` - 1 stands in ``bins``, int64, on its device."""
     flat = bins.reshape(-1)
-    if flat.device.type == "cpu":
+    if is_here(flat):
         return torch.bincount(flat, minlength=length)
     return count_in_lanes(flat, length)
 

@@ -16,9 +16,8 @@ off by design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 import torch
 
@@ -26,6 +25,7 @@ from gradscope.measurements import Ledger, LedgerEntry, LocalEntry, TimeLedger
 from gradscope.probe.stats import PerSample
 
 RELU_SHARE = 0.5 * math.log10(2.0)
+_TOGETHER = 1 << 18  # numbers of one quantity that are looked at together
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,38 @@ class Trace:
         return Trace(shared, max(self.cuts, other.cuts))
 
 
-def log_median(values: torch.Tensor) -> float | None:
-    """Median of log10 values; infinities take part, NaN does not. None if nothing is left."""
-    known = values[~torch.isnan(values)].flatten().sort().values
-    if not known.numel():
-        return None
-    low, high = float(known[(known.numel() - 1) // 2]), float(known[known.numel() // 2])
+def log_medians(rows: torch.Tensor) -> list[float | None]:
+    """Median of each row of log10 values; infinities take part, NaN does not. None where nothing is
+    left, or the middle is infinite."""
+    if not rows.shape[1]:
+        return [None] * len(rows)
+    ordered = rows.sort(dim=1).values  # NaN stand last
+    known = rows.shape[1] - torch.isnan(rows).sum(dim=1)
+    places = torch.stack(((known - 1).clamp_min(0) // 2, known // 2), dim=1)
+    places.clamp_max_(rows.shape[1] - 1)
+    middles = ordered.gather(1, places).tolist()
+    return [
+        _middle(low, high) if count else None
+        for (low, high), count in zip(middles, known.tolist(), strict=True)
+    ]
+
+
+def _middle(low: float, high: float) -> float | None:
     middle = low if low == high else (low + high) / 2
     return middle if math.isfinite(middle) else None
 
 
+def log_median(values: torch.Tensor) -> float | None:
+    """Of one row, see :func:`log_medians`."""
+    return log_medians(values.reshape(1, -1))[0]
+
+
 def log_rms(squares: torch.Tensor) -> float | None:
     """log10 of the root of the mean of squared gains; None if there are none or all are 0."""
-    if not squares.numel():
-        return None
-    mean = float(squares.mean())
+    return _log_root(float(squares.mean())) if squares.numel() else None
+
+
+def _log_root(mean: float) -> float | None:
     return 0.5 * math.log10(mean) if mean > 0 and math.isfinite(mean) else None
 
 
@@ -164,11 +181,9 @@ def compile_ledger(trace: Trace, time: tuple[TimeLedger, ...] = ()) -> tuple[Led
     finite = torch.isfinite(last) & torch.isfinite(first)
     usable = finite & (last > 0)
     gain = torch.where(usable, first / last, torch.nan)
-    entries = [_last_entry(elements[0])]
+    entries = [_last_entry(elements[0]), *_entries(elements, last, usable)]
     sums = [0.0, 0.0, 0.0]
-    for before, element in pairwise(elements):
-        entry = _entry(element, before, last, usable)
-        entries.append(entry)
+    for entry in entries[1:]:
         for i, part in enumerate((entry.activation, entry.slope, entry.weight)):
             sums[i] = sums[i] + part if part is not None else math.nan
     known = [None if math.isnan(s) else s for s in sums]
@@ -207,51 +222,65 @@ def _last_entry(element: Element) -> LedgerEntry:
     )  # fmt: skip
 
 
-def _entry(
-    element: Element, before: Element, last: torch.Tensor, usable: torch.Tensor
-) -> LedgerEntry:
-    inner, outer, sloped = (p.whole() for p in (element.inner, element.outer, element.sloped))
-    nearer = before.inner.whole()
+def _entries(
+    elements: Sequence[Element], last: torch.Tensor, usable: torch.Tensor
+) -> list[LedgerEntry]:
+    """Of all elements but the first, as many at a time as fit into little memory."""
+    together = max(1, _TOGETHER // max(1, last.numel()))
+    found: list[LedgerEntry] = []
+    for start in range(1, len(elements), together):
+        found += _some_entries(elements[start - 1 : start + together], last, usable)
+    return found
+
+
+def _some_entries(
+    elements: Sequence[Element], last: torch.Tensor, usable: torch.Tensor
+) -> list[LedgerEntry]:
+    """Of all but the first, which stands nearer to the output: every quantity of theirs at once."""
+
+    def rows(parts: Iterable[PerSample]) -> torch.Tensor:
+        return torch.stack([part.whole()[usable] for part in parts])
+
+    mine = elements[1:]
+    inner, outer, sloped = (
+        rows(e.inner for e in mine), rows(e.outer for e in mine), rows(e.sloped for e in mine),
+    )  # fmt: skip
+    nearer = torch.cat((rows([elements[0].inner]), inner[:-1]))
     gain = _log_ratio(inner, nearer)
-    if element.attributable:
-        slope = _log_ratio(sloped, outer)
-        activation = _log_ratio(inner, sloped) + element.relu_share
-        weight = _log_ratio(outer, nearer) - element.relu_share
-    else:
-        slope = activation = torch.zeros_like(gain)
-        weight = gain
-    left = torch.where(usable, inner / last, torch.nan)
-    return LedgerEntry(
-        element.site,
-        element.label,
-        element.kind,
-        log_median(gain[usable]),
-        log_median(weight[usable]),
-        log_median(slope[usable]),
-        log_median(activation[usable]),
-        log_rms(left[usable]),
-        log_median(0.5 * torch.log10(left[usable])),
-        _locals(element),
-        element.bypass,
-    )
+    share = torch.tensor([[e.relu_share] for e in mine], dtype=torch.float64)
+    whole = torch.tensor([[not e.attributable] for e in mine])
+    slope = torch.where(whole, 0.0, _log_ratio(sloped, outer))
+    activation = torch.where(whole, 0.0, _log_ratio(inner, sloped) + share)
+    weight = torch.where(whole, gain, _log_ratio(outer, nearer) - share)
+    left = inner / last[usable]
+    medians = log_medians(torch.cat((gain, weight, slope, activation, 0.5 * torch.log10(left))))
+    columns = zip(*(medians[i * len(mine) : (i + 1) * len(mine)] for i in range(5)), strict=True)
+    means = left.mean(dim=1).tolist() if left.shape[1] else [0.0] * len(mine)
+    return [
+        LedgerEntry(
+            e.site, e.label, e.kind, gain_, weight_, slope_, activation_, _log_root(mean), left_,
+            _locals(e), e.bypass,
+        )
+        for e, mean, (gain_, weight_, slope_, activation_, left_)
+        in zip(mine, means, columns, strict=True)
+    ]  # fmt: skip
 
 
 def _locals(element: Element) -> tuple[LocalEntry, ...]:
+    branches = element.branches
+    if not branches:
+        return ()
     outer = element.outer.whole()
-    found = []
-    for branch in element.branches:
-        pre, out = branch.pre.whole(), branch.out.whole()
-        gain = torch.where(outer > 0, pre / outer, torch.nan)
-        derivative = _log_ratio(pre, out) - math.log10(branch.slope)
-        found.append(
-            LocalEntry(
-                branch.site,
-                log_rms(gain[~torch.isnan(gain)]),
-                log_median(derivative),
-                math.log10(branch.slope),
-            )
-        )
-    return tuple(found)
+    pre = torch.stack([b.pre.whole() for b in branches])
+    out = torch.stack([b.out.whole() for b in branches])
+    gains = torch.where(outer > 0, pre / outer, torch.nan)
+    slopes = [math.log10(b.slope) for b in branches]
+    shift = torch.tensor(slopes, dtype=torch.float64).view(-1, 1)
+    derivatives = log_medians(_log_ratio(pre, out).flatten(1) - shift)
+    return tuple(
+        LocalEntry(b.site, log_rms(gain[~torch.isnan(gain)]), derivative, slope)
+        for b, gain, derivative, slope in zip(branches, gains, derivatives, slopes, strict=True)
+    )
 
 
 def time_ledger(site: str, squares: Sequence[torch.Tensor]) -> TimeLedger | None:

@@ -18,6 +18,7 @@ from gradscope.probe.attention import find_attention, may_attend
 from gradscope.probe.calibrate import calibrate
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.forward_only import forward_sums
+from gradscope.probe.gradients import GradientTable
 from gradscope.probe.places import ScatteredError
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
@@ -25,7 +26,6 @@ from gradscope.probe.shards import Shares
 from gradscope.probe.subject import Subject
 from gradscope.probe.sums import Sums
 from gradscope.probe.sweep import Sweep
-from gradscope.probe.weights import gradient_stats
 from gradscope.progress import Progress
 from gradscope.ranks import ALONE, Ranks
 
@@ -40,6 +40,7 @@ class Probed:
     ranks: Ranks = ALONE
     sums: Sums = field(default_factory=Sums)
     statistics: dict[str, GradientStats] = field(default_factory=dict)
+    table: GradientTable = field(default_factory=GradientTable)
     skipped: list[Skipped] = field(default_factory=list)
     means: dict[str, torch.Tensor] = field(default_factory=dict)
     loss_means: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -75,16 +76,12 @@ class Probed:
         scale = self._scale(self.sums.batches if self.axes.coupled else self.sums.samples)
         for name, tensor in self.subject.names.tensors.items():
             gradient = totals.get(name) if keep else tensor.grad
-            if name not in self.statistics:
-                self._take(name, gradient, scale)
+            if name not in self.table:
+                self.table.add(name, gradient, scale)
             tensor.grad = None
+        self.statistics = self.table.stats()
         for mean in self.means.values():
             mean.mul_(math.sqrt(self.draws) * scale / self.draws)
-
-    def _take(self, name: str, gradient: torch.Tensor | None, scale: float) -> None:
-        self.statistics[name] = gradient_stats(
-            gradient if gradient is None else gradient.mul_(scale)
-        )
 
     def _taking(self, sample: Sample) -> Take | None:
         """What looks at gradients as they arrive, where one pass makes the whole of them."""
@@ -92,7 +89,7 @@ class Probed:
         if not one_pass or self.settings.save_gradients is not None:
             return None
         scale = self._scale(1 if self.axes.coupled else sample.samples)
-        return lambda name, gradient: self._take(name, gradient, scale)
+        return lambda name, gradient: self.table.add(name, gradient, scale)
 
     def _forward(self, sample: Sample, progress: Progress) -> None:
         """Activations only."""
@@ -119,7 +116,7 @@ class Probed:
         """Before it all is measured anew, samples together."""
         self.axes = replace(self.axes, coupled=reason)
         self.shares = replace(self.shares, whole=True)
-        self.sums, self.means = Sums(), {}
+        self.sums, self.means, self.table = Sums(), {}, GradientTable()
         for tensor in self.subject.names.tensors.values():
             tensor.grad = None
 
@@ -200,22 +197,18 @@ class Probed:
     ) -> Mapping[str, GradientStats]:
         """Statistics of the gradient of the mean loss."""
         progress.start("loss gradient", sample.samples)
-        found: dict[str, GradientStats] = {}
-
-        def take(name: str, gradient: torch.Tensor) -> None:
-            found[name] = gradient_stats(gradient)
-
+        table = GradientTable()
         whole = self._taking(sample) is not None
-        with taken_by(take if whole else None, self.subject.names.tensors):
+        with taken_by(table.add if whole else None, self.subject.names.tensors):
             scorer.accumulate(sample, progress)
         progress.finish()
         for name, tensor in self.subject.names.tensors.items():
-            if name not in found:
-                found[name] = gradient_stats(tensor.grad)
+            if name not in table:
+                table.add(name, tensor.grad)
             if self.settings.save_gradients is not None and tensor.grad is not None:
                 self.loss_means[name] = tensor.grad.abs()
             tensor.grad = None
-        return found
+        return table.stats()
 
     def save(self, path: str | None, with_loss: bool) -> None:
         """Write the mean |g| of every element, if asked to."""

@@ -6,8 +6,7 @@ import math
 
 import torch
 
-from gradscope.measurements import GradientStats, Histogram, State, WeightStats
-from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram
+from gradscope.measurements import Histogram, State, WeightStats
 from gradscope.probe.hosted import chunk_of, count
 from gradscope.probe.outliers import outliers
 
@@ -16,66 +15,6 @@ _MAX_STEPS = 80
 _BINS = 48
 _EXACT_UP_TO = 64  # a Gram matrix of this size is diagonalised faster than iterated on
 _FP16_TINY, _BF16_TINY = 2.0**-25, 2.0**-134  # half of the smallest subnormal rounds to 0
-
-
-def gradient_stats(gradient: torch.Tensor | None) -> GradientStats:
-    """Statistics of one gradient; ``None`` means that no path led to the parameter."""
-    if gradient is None:
-        return GradientStats(State.NO_PATH)
-    flat = _real(gradient).reshape(-1)
-    n = flat.numel()
-    if n == 0:
-        return GradientStats(State.ZERO)
-    histogram = BitHistogram.of(flat)
-    norm, largest = _norm_and_max(flat, all_finite=histogram.nonfinite == 0)
-    state = _state(n, histogram)
-    quantiles = histogram.quantiles() if state is State.VALUE else None
-    return GradientStats(
-        state=state,
-        numel=n,
-        norm=norm,
-        rms=norm / math.sqrt(n),
-        max_abs=largest,
-        quantiles=quantiles,
-        quantile_error=QUANTILE_ERROR if quantiles else None,
-        zero_fraction=histogram.zeros / n,
-        subnormal_fraction=_subnormal(flat, histogram) / n,
-        nonfinite_fraction=histogram.nonfinite / n,
-        fp16_underflow_fraction=_lost(flat, histogram, torch.float16),
-        bf16_underflow_fraction=_lost(flat, histogram, torch.bfloat16),
-        octaves=histogram.octaves(),
-    )
-
-
-def _state(numel: int, histogram: BitHistogram) -> State:
-    if histogram.nonfinite:
-        return State.NONFINITE
-    return State.ZERO if histogram.zeros == numel else State.VALUE
-
-
-def _subnormal(flat: torch.Tensor, histogram: BitHistogram) -> int:
-    """In the tensor's own type: float16 has its own limit, the other types share a bin edge."""
-    if flat.dtype is torch.float16:
-        return histogram.below(torch.finfo(torch.float16).tiny)
-    return histogram.subnormal
-
-
-def _lost(flat: torch.Tensor, histogram: BitHistogram, dtype: torch.dtype) -> float | None:
-    """Share that would be 0 in the type; None in a gradient of it: what it lost is 0 already."""
-    if flat.dtype is dtype:
-        return None
-    tiny = _FP16_TINY if dtype is torch.float16 else _BF16_TINY
-    return _underflow(flat, histogram, tiny) / flat.numel()
-
-
-def _underflow(flat: torch.Tensor, histogram: BitHistogram, tiny: float) -> int:
-    """Elements, not 0 here, that round to 0 in a type whose half smallest subnormal is ``tiny``."""
-    if histogram.double or tiny > torch.finfo(torch.float32).tiny:
-        return histogram.below(tiny)
-    if not histogram.subnormal:
-        return 0
-    # Among float32's subnormals the bins are too wide for this limit.
-    return int(((flat.abs() < tiny) & (flat != 0)).sum())
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:
