@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from gradscope.findings import Skipped
@@ -27,25 +28,39 @@ from gradscope.model import Origin
 from gradscope.probe.activations import RELU_LIKE
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.kinds import class_name
-from gradscope.probe.ledger import Trace, compile_ledger, log_median, log_rms, time_ledger
+from gradscope.probe.ledger import Trace, compile_ledger, log_medians, log_rms, time_ledger
 from gradscope.probe.magnitudes import shrink
 from gradscope.probe.reparam import owner_of
-from gradscope.probe.stats import ForwardStats
+from gradscope.probe.stats import ForwardStats, variance_ratios
 from gradscope.probe.subject import Names
 from gradscope.probe.sums import SiteSums, Sums
 from gradscope.probe.weights import init_ratio, weight_stats
 
 UNIT_SATURATED_ABOVE = 0.95
 _MAX_UNITS, _MAX_INDICES, _MAX_STEPS = 1024, 32, 256
+_TOGETHER = 1 << 18  # numbers that are looked at together
 _THROUGH_TIME = {"state", "new"}
 
 
 def sites(sums: Sums) -> tuple[Site, ...]:
     """All activations, in execution order."""
-    return tuple(_site(name, s, sums.backward_passes) for name, s in sums.sites.items())
+    every = list(sums.sites.items())
+    ratios = variance_ratios([s.forward for _, s in every])
+    spreads = _over_samples([s.squares.whole() for _, s in every])
+    return tuple(
+        _site(name, s, sums.backward_passes, ratio, *spread)
+        for (name, s), ratio, spread in zip(every, ratios, spreads, strict=True)
+    )
 
 
-def _site(name: str, s: SiteSums, backward_passes: int) -> Site:
+def _site(
+    name: str,
+    s: SiteSums,
+    backward_passes: int,
+    variance_ratio: float | None,
+    median_gain: float | None,
+    silent: float | None,
+) -> Site:
     forward, info = s.forward, s.info
     n = forward.numel
     state, gain = _gradient(s) if backward_passes else (None, None)
@@ -63,7 +78,7 @@ def _site(name: str, s: SiteSums, backward_passes: int) -> Site:
         mean_relative_derivative=_finite(relative),
         pre_activation_rms=_rms(forward.pre_square, n),
         activation_rms=_rms(forward.out_square, n),
-        sample_variance_ratio=forward.variance_ratio(),
+        sample_variance_ratio=variance_ratio,
         zero_fraction=_share(forward.off, n),
         nonfinite_fraction=_share(forward.nonfinite, n),
         units=_units(forward),
@@ -71,8 +86,8 @@ def _site(name: str, s: SiteSums, backward_passes: int) -> Site:
         gradient_state=state,
         time=_time(s),
         shrink=None if forward.magnitudes is None else shrink(forward.magnitudes, info.kind),
-        output_gain_median=_median_gain(s),
-        silent_fraction=_silent(s),
+        output_gain_median=median_gain,
+        silent_fraction=silent,
     )
 
 
@@ -86,15 +101,29 @@ def without_units(sums: Sums) -> list[Skipped]:
     ]
 
 
-def _median_gain(s: SiteSums) -> float | None:
-    """None where samples cannot be told apart: one number would be no distribution."""
-    squares = s.squares.whole()
-    return log_median(0.5 * torch.log10(squares)) if len(squares) > 1 else None
+Spread = tuple[float | None, float | None]
 
 
-def _silent(s: SiteSums) -> float | None:
-    squares = s.squares.whole()
-    return float((squares == 0).double().mean()) if len(squares) > 1 else None
+def _over_samples(squares: Sequence[torch.Tensor]) -> list[Spread]:
+    """Median gain and share of samples without a gradient, of sites with as many samples together.
+
+    None where samples cannot be told apart: one number would be no distribution.
+    """
+    found: list[Spread] = [(None, None)] * len(squares)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, each in enumerate(squares):
+        if len(each) > 1:
+            alike.setdefault(tuple(each.shape), []).append(i)
+    for shape, places in alike.items():
+        together = max(1, _TOGETHER // math.prod(shape))
+        for start in range(0, len(places), together):
+            chosen = places[start : start + together]
+            rows = torch.stack([squares[i] for i in chosen]).flatten(1)
+            medians = log_medians(0.5 * torch.log10(rows))
+            silent = (rows == 0).double().mean(dim=1).tolist()
+            for i, pair in zip(chosen, zip(medians, silent, strict=True), strict=True):
+                found[i] = pair
+    return found
 
 
 def _finite(value: float | None) -> float | None:
@@ -102,13 +131,14 @@ def _finite(value: float | None) -> float | None:
 
 
 def _share(counts: torch.Tensor | None, numel: int) -> float | None:
-    return float(counts.sum()) / numel if counts is not None and numel else None
+    return float(counts.numpy().sum()) / numel if counts is not None and numel else None
 
 
 def _rms(square: torch.Tensor | None, numel: int) -> float | None:
     if square is None or not numel:
         return None
-    return _finite(math.sqrt(float(square) / numel)) if not math.isnan(float(square)) else None
+    total = float(square)
+    return None if math.isnan(total) else _finite(math.sqrt(total / numel))
 
 
 def _gradient(s: SiteSums) -> tuple[State, float | None]:
@@ -124,13 +154,13 @@ def _units(forward: ForwardStats) -> Units | None:
     counts = forward.saturated if forward.saturated is not None else forward.off
     if counts is None or not forward.per_unit or counts.dim() == 0:
         return None
-    share = counts.double() / forward.per_unit
+    share = counts.numpy() / forward.per_unit
     shown = tuple(share[:_MAX_UNITS].tolist())
     if forward.saturated is not None:
-        high = (share > UNIT_SATURATED_ABOVE).nonzero().flatten().tolist()
-        return Units(share.numel(), shown, len(high), None, tuple(high[:_MAX_INDICES]))
-    dead = (share >= 1.0).nonzero().flatten().tolist()
-    return Units(share.numel(), None, None, len(dead), (), tuple(dead[:_MAX_INDICES]), shown)
+        high = np.flatnonzero(share > UNIT_SATURATED_ABOVE).tolist()
+        return Units(share.size, shown, len(high), None, tuple(high[:_MAX_INDICES]))
+    dead = np.flatnonzero(share >= 1.0).tolist()
+    return Units(share.size, None, None, len(dead), (), tuple(dead[:_MAX_INDICES]), shown)
 
 
 def _time(s: SiteSums) -> tuple[TimeStep, ...]:

@@ -238,8 +238,10 @@ def _some_entries(
 ) -> list[LedgerEntry]:
     """Of all but the first, which stands nearer to the output: every quantity of theirs at once."""
 
+    columns_kept = usable.flatten()
+
     def rows(parts: Iterable[PerSample]) -> torch.Tensor:
-        return torch.stack([part.whole()[usable] for part in parts])
+        return torch.stack([part.whole() for part in parts]).flatten(1)[:, columns_kept]
 
     mine = elements[1:]
     inner, outer, sloped = (

@@ -53,16 +53,17 @@ def shrink(counts: torch.Tensor, kind: Kind) -> float | None:
 
     None for kinds that do not saturate, or if nothing was counted.
     """
-    if kind.edge is None or kind.relative is None or not int(counts.sum()):
+    if kind.edge is None or kind.relative is None:
         return None
-    share = counts.double().cpu() / counts.sum()
-    middle = _middles() * kind.edge(_UNIT)
+    total = int(counts.sum())
+    if not total:
+        return None
+    share = counts.double().cpu() / total
 
     def enough(alpha: float) -> bool:
-        assert kind.relative is not None
-        return float((share * kind.relative(middle / alpha, _UNIT)).sum()) >= ENOUGH
+        return float((share * _relative(kind, alpha)).sum()) >= ENOUGH
 
-    if enough(1.0):
+    if float((share * _as_it_is(kind)).sum()) >= ENOUGH:
         return 1.0
     low, high = 0.0, math.log(2.0) * _OCTAVES
     while high - low > 1e-6:
@@ -73,6 +74,18 @@ def shrink(counts: torch.Tensor, kind: Kind) -> float | None:
 
 _UNIT = (-1.0, 1.0)
 """Attributes under which a kind that takes bounds has its edge at 1, as the counts are scaled."""
+
+
+def _relative(kind: Kind, alpha: float) -> torch.Tensor:
+    """rho at the middle of every bin, of numbers ``alpha`` times smaller."""
+    assert kind.edge is not None
+    assert kind.relative is not None
+    return kind.relative(_middles() * kind.edge(_UNIT) / alpha, _UNIT)
+
+
+@cache
+def _as_it_is(kind: Kind) -> torch.Tensor:
+    return _relative(kind, 1.0)
 
 
 @cache

@@ -15,6 +15,8 @@ import torch
 
 from gradscope.probe.hosted import to_host
 
+_TOGETHER = 1 << 18  # numbers that are looked at together
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -47,17 +49,6 @@ class Moments:
         mean = self.mean + delta * (other.count / n)
         m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / n)
         return Moments(n, mean, m2)
-
-    def variance_ratio(self) -> float | None:
-        """Between-sample variance over mean square, both averaged over elements.
-
-        None with fewer than two samples, or if every element is 0.
-        """
-        if self.count < 2 or self.mean is None or self.m2 is None:
-            return None
-        variance = float((self.m2 / self.count).mean())
-        square = variance + float(self.mean.square().mean())
-        return variance / square if square > 0 and math.isfinite(square) else None
 
 
 @dataclass(frozen=True)
@@ -124,10 +115,42 @@ class ForwardStats:
             _total([c.magnitudes for c in calls]),
         )
 
-    def variance_ratio(self) -> float | None:
-        """Mean over calls of :meth:`Moments.variance_ratio`."""
-        known = [r for r in (m.variance_ratio() for m in self.moments) if r is not None]
-        return sum(known) / len(known) if known else None
+
+def variance_ratios(sites: Sequence[ForwardStats]) -> list[float | None]:
+    """Per site: between-sample variance over mean square, both averaged over elements; the mean of
+    that over its calls.
+
+    A call with fewer than two samples, or whose every element is 0, has none.
+    """
+    moments = [m for site in sites for m in site.moments]
+    ratios = iter(_ratios(moments))
+    found: list[float | None] = []
+    for site in sites:
+        known = [r for r in (next(ratios) for _ in site.moments) if r is not None]
+        found.append(sum(known) / len(known) if known else None)
+    return found
+
+
+def _ratios(moments: Sequence[Moments]) -> list[float | None]:
+    """One each, those of as many elements together."""
+    found: list[float | None] = [None] * len(moments)
+    alike: dict[tuple[int, int], list[int]] = {}
+    for i, each in enumerate(moments):
+        if each.count >= 2 and each.mean is not None and each.m2 is not None:
+            alike.setdefault((each.count, each.mean.numel()), []).append(i)
+    for (count, numel), places in alike.items():
+        together = max(1, _TOGETHER // max(numel, 1))
+        for start in range(0, len(places), together):
+            chosen = places[start : start + together]
+            m2 = torch.stack([t for i in chosen if (t := moments[i].m2) is not None])
+            mean = torch.stack([t for i in chosen if (t := moments[i].mean) is not None])
+            variances = (m2 / count).mean(dim=1).tolist()
+            squares = mean.square().mean(dim=1).tolist()
+            for i, variance, square in zip(chosen, variances, squares, strict=True):
+                whole = variance + square
+                if whole > 0 and math.isfinite(whole):
+                    found[i] = variance / whole
+    return found
 
 
 def hosted(stats: Sequence[ForwardStats]) -> list[ForwardStats]:

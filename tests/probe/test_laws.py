@@ -16,7 +16,7 @@ from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.histogram import BitHistogram
 from gradscope.probe.layout import BatchLayout, from_support
 from gradscope.probe.losses import Score
-from gradscope.probe.stats import ForwardStats, Moments, PerSample
+from gradscope.probe.stats import ForwardStats, Moments, PerSample, variance_ratios
 from gradscope.probe.weights import weight_stats
 from tests.probe.cases import CASES
 from tests.support import measured
@@ -131,14 +131,14 @@ def test_moments_merge_in_any_order(a, b, c):
         assert merged.count == len(rows)
         torch.testing.assert_close(merged.mean, rows.mean(0))
         torch.testing.assert_close(merged.m2 / len(rows), rows.var(0, correction=0))
-    assert Moments().variance_ratio() is None
+    assert variance_ratios([ForwardStats(moments=(Moments(),))]) == [None]
 
 
 def test_an_empty_statistic_is_neutral_and_not_zero():
     some = ForwardStats(numel=3, per_unit=3, relative=torch.tensor(2.0))
     assert ForwardStats().merge(some) == some
     assert some.merge(ForwardStats()) == some
-    assert ForwardStats().variance_ratio() is None
+    assert variance_ratios([ForwardStats()]) == [None]
     assert PerSample().whole().numel() == 0
 
 
