@@ -34,7 +34,7 @@ from gradscope.probe.reparam import owner_of
 from gradscope.probe.stats import ForwardStats, variance_ratios
 from gradscope.probe.subject import Names
 from gradscope.probe.sums import SiteSums, Sums
-from gradscope.probe.weights import init_ratio, weight_stats
+from gradscope.probe.weights import Weight, init_ratio, stats_of_all, weight_stats
 
 UNIT_SATURATED_ABOVE = 0.95
 _MAX_UNITS, _MAX_INDICES, _MAX_STEPS = 1024, 32, 256
@@ -265,18 +265,14 @@ def parameters(
     lends its init_ratio to the one that has its shape. ``used``: those that the forward pass took.
     """
     relu_fed = {p for s in found_sites if s.kind in RELU_LIKE for p in s.parameters}
+    places = [_place(name, names, owners, made) for name in names.tensors]
+    gains = [math.sqrt(2.0) if name in relu_fed else 1.0 for name in names.tensors]
+    each = zip(names.tensors.values(), places, gains, strict=True)
+    weights = stats_of_all(Weight(tensor, inputs, gain) for tensor, (_, inputs), gain in each)
     result = []
-    for name, tensor in names.tensors.items():
-        origin = names.origins.get(name)
+    rows = zip(names.tensors.items(), places, gains, weights, strict=True)
+    for (name, tensor), (path, inputs), gain, weight in rows:
         whole = made.get(name, tensor)
-        if origin is not None:
-            path, inputs = origin.layer, origin.fan_in
-        else:
-            path = owner_of(name)[0]
-            inputs = fan_in(owners.get(path), whole) if whole is not None else None
-            inputs = _with_state(name, inputs, names.tensors)
-        gain = math.sqrt(2.0) if name in relu_fed else 1.0
-        weight = weight_stats(tensor, inputs, gain)
         if whole is not tensor and whole is not None:
             ratio = init_ratio(weight_stats(whole, None, 1.0).rms or 0.0, inputs, gain)
             weight = replace(weight, init_ratio=ratio)
@@ -300,6 +296,21 @@ def parameters(
             )
         )
     return tuple(result)
+
+
+def _place(
+    name: str,
+    names: Names,
+    owners: Mapping[str, torch.nn.Module],
+    made: Mapping[str, torch.Tensor | None],
+) -> tuple[str, int | None]:
+    """Layer of a parameter, and the inputs of one of its units."""
+    origin = names.origins.get(name)
+    if origin is not None:
+        return origin.layer, origin.fan_in
+    path, whole = owner_of(name)[0], made.get(name, names.tensors[name])
+    inputs = fan_in(owners.get(path), whole) if whole is not None else None
+    return path, _with_state(name, inputs, names.tensors)
 
 
 def _ratio(gradient: GradientStats | None, weight: WeightStats, numel: int) -> float | None:

@@ -9,13 +9,14 @@ import torch
 
 from gradscope.measurements import Outlier
 from gradscope.probe.hosted import chunk_of
+from gradscope.probe.rounds import Asking
 
 _KEPT = 4
 _SAMPLE = 1 << 18  # elements from which the median is taken
 _MAD = 1.4826  # median of |x| times this is the standard deviation of a normal x
 
 
-def outliers(weight: torch.Tensor) -> tuple[Outlier, ...]:
+def outliers(weight: torch.Tensor) -> Asking[tuple[Outlier, ...]]:
     """The largest elements and units (first axis), at most four of each.
 
     Scores as in :class:`gradscope.measurements.Outlier`; nothing where the typical size is 0.
@@ -26,24 +27,28 @@ def outliers(weight: torch.Tensor) -> tuple[Outlier, ...]:
     if not weight.is_floating_point():
         weight = weight.double()
     wide = weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
-    return (*_units(wide), *_elements(wide))
+    units = yield from _units(wide)
+    return (*units, *(yield from _elements(wide)))
 
 
-def _elements(weight: torch.Tensor) -> list[Outlier]:
+def _elements(weight: torch.Tensor) -> Asking[list[Outlier]]:
     flat = weight.reshape(-1)
+    if flat.numel() < 2:
+        return []
     step = -(-flat.numel() // _SAMPLE)
-    typical = _MAD * float(flat[::step].abs().median())
-    if typical == 0 or flat.numel() < 2:
+    places = _largest(flat)
+    middle, places_, values = yield [flat[::step].abs().median(), places, flat[places]]
+    typical = _MAD * middle
+    if typical == 0:
         return []
     found = []
-    for at in _largest(flat):
+    for at, value in zip(places_, values, strict=True):
         index = [int(i) for i in np.unravel_index(at, tuple(weight.shape))]  # torch's imports sympy
-        value = float(flat[at])
         found.append(Outlier(str(index).replace(" ", ""), value, abs(value) / typical))
     return found
 
 
-def _largest(flat: torch.Tensor) -> list[int]:
+def _largest(flat: torch.Tensor) -> torch.Tensor:
     """Where the largest elements stand, piece by piece: sorting takes a multiple of its input."""
     values, places, start = [], [], 0
     for piece in torch.split(flat, chunk_of(flat)):
@@ -52,17 +57,18 @@ def _largest(flat: torch.Tensor) -> list[int]:
         places.append(top.indices + start)
         start += piece.numel()
     order = torch.sort(torch.cat(values), descending=True, stable=True).indices[:_KEPT]
-    return [int(i) for i in torch.cat(places)[order].tolist()]
+    return torch.cat(places)[order]
 
 
-def _units(weight: torch.Tensor) -> list[Outlier]:
+def _units(weight: torch.Tensor) -> Asking[list[Outlier]]:
     if weight.dim() < 2 or weight.shape[0] < 2:
         return []
     rows = weight.reshape(len(weight), -1)
     rms = torch.linalg.vector_norm(rows, dim=1).double() / math.sqrt(rows.shape[1])
-    typical = float(rms.median())
+    top = torch.topk(rms, min(_KEPT, len(rms)))
+    typical, places, values = yield [rms.median(), top.indices, top.values]
     if typical == 0:
         return []
     rest = ",:" * (weight.dim() - 1)
-    top = torch.topk(rms, min(_KEPT, len(rms))).indices.tolist()
-    return [Outlier(f"[{i}{rest}]", float(rms[i]), float(rms[i]) / typical) for i in top]
+    found = zip(places, values, strict=True)
+    return [Outlier(f"[{i}{rest}]", value, value / typical) for i, value in found]

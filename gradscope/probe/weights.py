@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
 from gradscope.measurements import Histogram, State, WeightStats
 from gradscope.probe.hosted import chunk_of, count
 from gradscope.probe.outliers import outliers
+from gradscope.probe.rounds import Asking, alone, together
 
 SPECTRAL_TOLERANCE = 1e-6
 _MAX_STEPS = 80
 _BINS = 48
 _EXACT_UP_TO = 64  # a Gram matrix of this size is diagonalised faster than iterated on
-_FP16_TINY, _BF16_TINY = 2.0**-25, 2.0**-134  # half of the smallest subnormal rounds to 0
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
-
-
-def _norm_and_max(flat: torch.Tensor, *, all_finite: bool) -> tuple[float, float]:
-    """L2 norm and largest magnitude of the finite elements."""
-    if not all_finite:
-        flat = flat[torch.isfinite(flat)]
-        if not flat.numel():
-            return 0.0, 0.0
-    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    low, high = torch.aminmax(wide)
-    largest = max(-float(low), float(high))
-    norm = float(torch.linalg.vector_norm(wide))
-    if largest > 0 and not 1e-18 < norm < 1e18:  # squares may have left float32's range
-        norm = float(torch.linalg.vector_norm(wide.double() / largest)) * largest
-    return norm, largest
 
 
 def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> WeightStats:
@@ -44,6 +31,25 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
         fan_in: inputs of one unit; None for vectors and embeddings.
         gain: sqrt(2) before ReLU-like activations, else 1 (He et al. 2015; Glorot, Bengio 2010).
     """
+    return alone(_examine(Weight(weight, fan_in, gain)))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter to examine, see :func:`weight_stats`."""
+
+    tensor: torch.Tensor
+    fan_in: int | None
+    gain: float
+
+
+def stats_of_all(weights: Iterable[Weight]) -> list[WeightStats]:
+    """:func:`weight_stats` of each; an accelerator is waited for as often as for a few."""
+    return together(_examine, weights, lambda w: w.tensor)
+
+
+def _examine(asked: Weight) -> Asking[WeightStats]:
+    weight = asked.tensor
     flat = _real(weight).reshape(-1)
     n = flat.numel()
     if n == 0:
@@ -53,39 +59,46 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
     elif flat.dtype.itemsize == 1:  # torch has little arithmetic for float8
         weight = weight.detach().float()
         flat = weight.reshape(-1)
-    bad = n - _finite(flat)
-    norm, largest = _norm_and_max(flat, all_finite=bad == 0)
-    rms = norm / math.sqrt(max(n - bad, 1))
-    zero = n - int(torch.count_nonzero(flat))
+    finite, nonzero = yield [_finite(flat), torch.count_nonzero(flat)]
+    bad, zero = n - finite, n - nonzero
+    whole = flat[torch.isfinite(flat)] if bad else flat
+    wide = whole if whole.dtype in (torch.float32, torch.float64) else whole.float()
+    low, high, norm = (yield from _range(wide)) if finite else (0.0, 0.0, 0.0)
+    rms = norm / math.sqrt(max(finite, 1))
     state = State.NONFINITE if bad else State.ZERO if zero == n else State.VALUE
     matrix = weight.dim() >= 2 and not bad
     return WeightStats(
         state=state,
         rms=rms,
-        max_abs=largest,
-        spectral_norm=spectral_norm(weight) if matrix else None,
+        max_abs=max(-low, high),
+        spectral_norm=(yield from _spectral_norm(weight)) if matrix else None,
         spectral_tolerance=SPECTRAL_TOLERANCE if matrix else None,
-        init_ratio=init_ratio(rms, fan_in, gain),
+        init_ratio=init_ratio(rms, asked.fan_in, asked.gain),
         zero_fraction=zero / n,
         nonfinite_fraction=bad / n,
-        outliers=outliers(_real(weight)) if not bad and zero < n else (),
-        histogram=value_histogram(flat, all_finite=not bad),
+        outliers=(yield from outliers(_real(weight))) if not bad and zero < n else (),
+        histogram=(yield from _histogram(wide, low, high)) if finite else None,
     )
 
 
-def _finite(flat: torch.Tensor) -> int:
+def _range(wide: torch.Tensor) -> Asking[tuple[float, float, float]]:
+    """Smallest, largest, L2 norm."""
+    low, high, norm = yield [*torch.aminmax(wide), torch.linalg.vector_norm(wide)]
+    largest = max(-low, high)
+    if largest > 0 and not 1e-18 < norm < 1e18:  # squares may have left float32's range
+        (norm,) = yield [torch.linalg.vector_norm(wide.double() / largest)]
+        norm *= largest
+    return low, high, norm
+
+
+def _finite(flat: torch.Tensor) -> torch.Tensor:
     """How many elements are neither NaN nor infinite, piece by piece: copies stay small."""
-    return sum(int(torch.isfinite(p).sum()) for p in torch.split(flat, chunk_of(flat)))
+    pieces = torch.split(flat, chunk_of(flat))
+    return torch.stack([torch.isfinite(p).sum() for p in pieces]).sum()
 
 
-def value_histogram(flat: torch.Tensor, *, all_finite: bool) -> Histogram | None:
-    """Finite elements of a real tensor in :data:`_BINS` bins from the smallest to the largest."""
-    if not all_finite:
-        flat = flat[torch.isfinite(flat)]
-    if not flat.numel():
-        return None
-    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
-    low, high = (float(end) for end in torch.aminmax(wide))
+def _histogram(wide: torch.Tensor, low: float, high: float) -> Asking[Histogram]:
+    """Elements of a finite tensor in :data:`_BINS` bins from the smallest to the largest."""
     if low == high:
         return Histogram(low, high, (wide.numel(),))
     # Scaled before the ends are subtracted: their distance may leave the type's range.
@@ -96,7 +109,8 @@ def value_histogram(flat: torch.Tensor, *, all_finite: bool) -> Histogram | None
         place = piece.div(scale).sub_(start).mul_(_BINS / width)
         bins = place.long().clamp_(0, _BINS - 1)
         counts += count(bins, _BINS)
-    return Histogram(low, high, tuple(counts.tolist()))
+    (found,) = yield [counts]
+    return Histogram(low, high, tuple(found))
 
 
 def init_ratio(rms: float, fan_in: int | None, gain: float) -> float | None:
@@ -104,7 +118,7 @@ def init_ratio(rms: float, fan_in: int | None, gain: float) -> float | None:
     return rms * math.sqrt(fan_in) / gain if fan_in else None
 
 
-def spectral_norm(weight: torch.Tensor) -> float:
+def _spectral_norm(weight: torch.Tensor) -> Asking[float]:
     """Largest singular value of the matrix (out, everything else).
 
     Small matrices through the eigenvalues of their Gram matrix in float64; large ones by the power
@@ -119,40 +133,42 @@ def spectral_norm(weight: torch.Tensor) -> float:
     if min(matrix.shape) <= _EXACT_UP_TO:
         wide = matrix.to(torch.complex128 if matrix.is_complex() else torch.float64)
         tall = wide if wide.shape[0] >= wide.shape[1] else wide.mH
-        scale = float(tall.abs().max())
+        (scale,) = yield [tall.abs().max()]
         if scale == 0:
             return 0.0
         tall = tall / scale
-        return math.sqrt(max(float(torch.linalg.eigvalsh(tall.mH @ tall)[-1]), 0.0)) * scale
-    return _lanczos(matrix)
+        (largest,) = yield [torch.linalg.eigvalsh(tall.mH @ tall)[-1]]
+        return math.sqrt(max(float(largest), 0.0)) * float(scale)
+    return (yield from _lanczos(matrix))
 
 
-def _lanczos(matrix: torch.Tensor) -> float:
+def _lanczos(matrix: torch.Tensor) -> Asking[float]:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64)
     v = (start / start.norm()).to(matrix)
     basis = [v]
     diagonal: list[float] = []
     beside: list[float] = []
-    u_before, estimate = None, 0.0
-    for _ in range(min(_MAX_STEPS, *matrix.shape)):
+    u_before, beta_before, estimate = v, v.real.new_zeros(()), 0.0
+    for step in range(min(_MAX_STEPS, *matrix.shape)):
         u = matrix @ v
-        if u_before is not None:
-            u = u - beside[-1] * u_before
-        alpha = float(u.norm())
-        if alpha == 0:
-            break
-        u = u / alpha
-        diagonal.append(alpha)
-        w = matrix.mH @ u - alpha * v
+        if step:
+            u = u - beta_before * u_before
+        alpha_ = torch.linalg.vector_norm(u)
+        u = u / alpha_
+        w = matrix.mH @ u - alpha_ * v
         known = torch.stack(basis, dim=1)
         w = w - known @ (known.mH @ w)
+        beta_before = torch.linalg.vector_norm(w)
+        alpha, beta = yield [alpha_, beta_before]
+        if alpha == 0:
+            break
+        diagonal.append(alpha)
         before, estimate = estimate, _bidiagonal_norm(diagonal, beside)
-        beta = float(w.norm())
         if abs(estimate - before) <= SPECTRAL_TOLERANCE * 0.1 * estimate or beta == 0:
             break
         beside.append(beta)
-        v = w / beta
+        v = w / beta_before
         basis.append(v)
         u_before = u
     return estimate
