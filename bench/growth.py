@@ -11,6 +11,7 @@ over the row before them: what a start costs is then no part of it.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import os
@@ -94,6 +95,7 @@ def one(size: Size) -> dict[str, float]:
 
     sample = Sample("x", size.samples, None, False, False, {"x": size.shape}, batches)
     loaded = LoadedModel("m", "module", model)
+    gc.freeze()  # as the command does: torch's own objects need not be looked through again
     began = time.process_time()
     measure(loaded, sample, None, ProbeSettings(), 0, size.batch, Silent())
     seconds = time.process_time() - began

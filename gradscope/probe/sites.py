@@ -37,7 +37,7 @@ _GRU = {"0/3": "reset", "1/3": "update", "2/3": "new"}
 _GRU_KINDS = {"0/3": "sigmoid", "1/3": "sigmoid", "2/3": "tanh"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """What makes a site the same site: its parameters (or prior sites), kind, part of a split."""
 
@@ -47,7 +47,7 @@ class Key:
     part: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """One call of a site in one forward pass: its node and where its pre-activation came from."""
 
@@ -73,7 +73,7 @@ class SiteInfo:
     unit_axis: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Feed:
     """What feeds a tensor: nearest parameters and sites, split part, unit axis."""
 

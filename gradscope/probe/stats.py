@@ -18,7 +18,7 @@ from gradscope.probe.hosted import to_host
 _TOGETHER = 1 << 18  # numbers that are looked at together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Moments:
     """Mean and spread over samples of many elements at once (Chan, Golub, LeVeque 1979).
 
@@ -51,7 +51,7 @@ class Moments:
         return Moments(n, mean, m2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ForwardStats:
     """What the forward pass shows of one site.
 
@@ -194,7 +194,9 @@ def merge_moments(a: tuple[Moments, ...], b: tuple[Moments, ...]) -> tuple[Momen
 
 
 def _add(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
-    return None if a is None or b is None else _total([a, b])
+    if a is None or b is None:
+        return None
+    return a + b if a.shape == b.shape else a.sum() + b.sum()
 
 
 def _total(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
@@ -211,7 +213,7 @@ KEPT = 1 << 14
 """Samples of which single numbers are kept: of more, every second, fourth, ... is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PerSample:
     """One non-negative number per sample and draw: squared gradient norms, float64.
 

@@ -235,10 +235,18 @@ def add_forward(
     """What the calls of a site showed in one more batch; returns all that is known of the site."""
     mine = sums.sites.setdefault(site.id, SiteSums(site))
     mine.loops = mine.loops or loops
+    alone = len(calls) == 1 and _is_only(mine)
     for i, stats in enumerate(calls):
         _put(mine.calls, i, stats, ForwardStats.merge)
-    mine.forward = mine.forward.merge(ForwardStats.over_calls(calls))
+    if alone:  # what its only call showed is what it showed
+        mine.forward = mine.calls[0]
+    else:
+        mine.forward = mine.forward.merge(ForwardStats.over_calls(calls))
     return mine
+
+
+def _is_only(mine: SiteSums) -> bool:
+    return not mine.calls or (len(mine.calls) == 1 and mine.calls[0] is mine.forward)
 
 
 def _put(into: list[Any], index: int, value: Any, merge: Any) -> None:

@@ -29,7 +29,7 @@ _WAITING = 32  # how many of one kind wait at most
 _MANY = 1 << 20  # elements that are looked at together
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How the axes of one site's tensors are to be read.
 
@@ -42,7 +42,7 @@ class Plan:
     unit_axis: int = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One call of an activation: what it was and what it showed.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from gradscope.measurements import Histogram, State, WeightStats
@@ -175,8 +176,7 @@ def _lanczos(matrix: torch.Tensor) -> Asking[float]:
 
 
 def _bidiagonal_norm(diagonal: list[float], above: list[float]) -> float:
-    n = len(diagonal)
-    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    if n > 1:
-        matrix += torch.diag(torch.tensor(above[: n - 1], dtype=torch.float64), 1)
-    return float(torch.linalg.matrix_norm(matrix, 2))
+    matrix = np.diag(diagonal)
+    if above:
+        matrix += np.diag(above, 1)
+    return float(np.linalg.svd(matrix, compute_uv=False)[0])
