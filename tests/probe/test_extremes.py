@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradscope.probe.outliers import outliers
+from gradscope.probe.rounds import alone
 from tests.support import measured
 
 near = lambda value: pytest.approx(value, rel=1e-9, abs=1e-12)  # noqa: E731
@@ -77,7 +78,7 @@ def test_outliers_are_named_by_index_and_scored():
     w = torch.randn(6, 5, 2, dtype=torch.float64)
     w[4, 1, 0] = -200.0
     w[2] = 70.0
-    found = {o.place: o for o in outliers(w)}
+    found = {o.place: o for o in alone(outliers(w))}
     typical = 1.4826 * float(w.abs().flatten().median())
     assert found["[4,1,0]"].value == -200.0
     assert found["[4,1,0]"].score == near(200 / typical)
@@ -89,7 +90,7 @@ def test_outliers_are_named_by_index_and_scored():
 
 @pytest.mark.parametrize("w", [torch.zeros(3, 3), torch.ones(1), torch.eye(5)])
 def test_no_outliers_where_nothing_is_typical(w: torch.Tensor):
-    assert all(math.isfinite(o.score) for o in outliers(w))
+    assert all(math.isfinite(o.score) for o in alone(outliers(w)))
 
 
 # --- use ------------------------------------------------------------------------------------
