@@ -155,7 +155,10 @@ def _ratios(moments: Sequence[Moments]) -> list[float | None]:
 
 def hosted(stats: Sequence[ForwardStats]) -> list[ForwardStats]:
     """The same with every tensor on the CPU: all of them together."""
-    moved = iter(to_host([t for s in stats for t in _tensors_of(s)]))
+    tensors = [t for s in stats for t in _tensors_of(s)]
+    if all(t.device.type == "cpu" for t in tensors):
+        return list(stats)
+    moved = iter(to_host(tensors))
     return [_with_tensors(s, moved) for s in stats]
 
 

@@ -65,8 +65,7 @@ class Sweep:
         for batch in sample.batches():
             self.batch(batch)
             progress.advance(batch.size)
-        if self._subject.device.type != "cpu":
-            self.sums.settle()
+        self.sums.settle()
         return self.sums
 
     def batch(self, batch: Batch) -> None:
