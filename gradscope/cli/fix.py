@@ -115,7 +115,7 @@ def fix(
         float | None,
         typer.Option(
             metavar="X",
-            help="phi to alpha phi(z / alpha) in a plain chain, folded exactly.",
+            help="phi to alpha phi(z / alpha), its scale folded exactly where it can go.",
             rich_help_panel=_REPAIR,
         ),
     ] = None,

@@ -19,7 +19,8 @@ from gradscope.fusion import switched_off_fusion
 from gradscope.measurements import Role, Site
 from gradscope.repair.base import Case, Tensors
 from gradscope.repair.exponents import Solution, Sum, plus
-from gradscope.repair.scale_flow import ACTS, Flow, ScaleFlow, switches_of
+from gradscope.repair.homogeneous import ACTS
+from gradscope.repair.scale_flow import Flow, ScaleFlow, switches_of
 from gradscope.treatment import Placed
 
 FEW = 8

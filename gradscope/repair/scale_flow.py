@@ -7,7 +7,6 @@ that is not in it is not homogeneous, and then numbers enter and leave it as the
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,68 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradscope.repair.exponents import NOTHING, Equations, Sum, plus, times
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-ACTS = {
-    "tanh": "tanh", "sigmoid": "sigmoid", "atan": "atan", "erf": "erf",
-    "hardsigmoid": "hardsigmoid", "hardtanh": "hardtanh",
-}  # fmt: skip
-"""Bounded activations by their operation."""
-
-_POWERS = {"sqrt": Fraction(1, 2), "rsqrt": Fraction(-1, 2), "reciprocal": Fraction(-1)}
-
-_KEEPS = _words(
-    """
-    relu leaky_relu abs neg clone detach alias view _unsafe_view reshape _reshape_alias t
-    transpose permute expand slice select squeeze unsqueeze unfold _to_copy as_strided split
-    split_with_sizes unsafe_split chunk unbind avg_pool1d avg_pool2d avg_pool3d
-    _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d max_pool1d
-    max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d
-    mean sum amax amin max min median index_select gather index flip roll cumsum repeat
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d
-    upsample_linear1d upsample_bicubic2d reflection_pad1d reflection_pad2d reflection_pad3d
-    replication_pad1d replication_pad2d replication_pad3d native_dropout diagonal im2col
-    linalg_vector_norm norm pixel_shuffle contiguous constant_pad_nd masked_fill threshold
-    lift_fresh clamp_min tril triu
-    """
-)
-"""Positively homogeneous in the first argument, and whatever else they take is no number of it."""
-
-_SUMS = _words(
-    """
-    add sub rsub cat stack where maximum minimum
-    """
-)
-_PRODUCTS = _words(
-    """
-    mul mm bmm mv dot matmul
-    """
-)
-_BIASED = {"addmm": (0, 1, 2), "baddbmm": (0, 1, 2), "addmv": (0, 1, 2), "linear": (2, 0, 1),
-           "convolution": (2, 0, 1)}  # fmt: skip
-"""Places of what is added, and of both factors."""
-_OTHERS = _words(
-    """
-    relu leaky_relu gelu silu elu _prelu_kernel hardswish mish
-    """
-)
-"""Activations that alpha does not act on."""
-_FRESH = _words(
-    """
-    zeros_like ones_like empty_like full_like new_zeros new_ones new_empty new_full rand_like
-    randn_like argmax argmin zeros ones empty full arange scalar_tensor bernoulli
-    """
-)
-"""What does not depend on the numbers, or, of a largest one, not on their scale."""
-_BATCH_NORMS = _words(
-    """
-    native_batch_norm _native_batch_norm_legit cudnn_batch_norm _batch_norm_with_update
-    _native_batch_norm_legit_no_training miopen_batch_norm
-    """
+from gradscope.repair.homogeneous import (
+    ACTS,
+    BATCH_NORMS,
+    BIASED,
+    FRESH,
+    KEEPS,
+    OTHERS,
+    POWERS,
+    PRODUCTS,
+    SUMS,
+    keeps,
 )
 
 
@@ -213,24 +161,24 @@ class ScaleFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         scales = [b.scale for b in before]
         real = [t.is_floating_point() for t in tensors]
         equations = self.flow.equations
-        if name in _FRESH or not any(real):
+        if name in FRESH or not any(real):
             return self._unknown() if "zeros" in name else NOTHING
-        if name in _KEEPS and _keeps(name, args):
+        if name in KEEPS and keeps(name, args):
             return scales[0]
         if name == "pow" and len(args) > 1 and isinstance(args[1], int | float):
             return times(scales[0], Fraction(args[1]).limit_denominator(1000))
-        if name in _POWERS:
-            return times(scales[0], _POWERS[name])
+        if name in POWERS:
+            return times(scales[0], POWERS[name])
         if name == "div":
             return plus(scales[0], scales[1], -1) if len(scales) > 1 else scales[0]
-        if name in _PRODUCTS:
+        if name in PRODUCTS:
             return plus(scales[0], scales[1]) if len(scales) > 1 else scales[0]
         if name == "_softmax" or name == "_log_softmax" or name == "_safe_softmax":
             equations.add(scales[0], "a softmax")
             return NOTHING
-        if name in _SUMS:
+        if name in SUMS:
             return self._sum(name, args, tensors, scales)
-        if name in _BIASED:
+        if name in BIASED:
             return self._biased(name, args)
         if name == "_prelu_kernel":
             equations.add(scales[1], "a slope that is trained")
@@ -240,7 +188,7 @@ class ScaleFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return scales[-1]
         if name == "embedding":
             return scales[0]
-        if name in _BATCH_NORMS:
+        if name in BATCH_NORMS:
             return self._batch_norm(name, args)
         if "scaled_dot_product" in name and "backward" not in name:
             equations.add(plus(scales[0], scales[1]), "a softmax")
@@ -268,7 +216,7 @@ class ScaleFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return summed[0]
 
     def _biased(self, name: str, args: tuple[Any, ...]) -> Sum:
-        added, one, other = (args[i] if i < len(args) else None for i in _BIASED[name])
+        added, one, other = (args[i] if i < len(args) else None for i in BIASED[name])
         assert isinstance(one, torch.Tensor)
         assert isinstance(other, torch.Tensor)
         product = plus(self._of(one).scale, self._of(other).scale)
@@ -359,7 +307,7 @@ class ScaleFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """As the probe names sites: a product with parameters ends the search, a sum does not."""
         own = frozenset(n for t in tensors if (n := self._name(t)) is not None)
         behind = [b for t, b in zip(tensors, before, strict=True) if self._name(t) is None]
-        if name in _OTHERS:
+        if name in OTHERS:
             return frozenset()
         if own and not (name in ("add", "sub", "rsub") and behind):
             return frozenset(n for n in own if n in self._named)
@@ -411,18 +359,3 @@ _END = 1 << 64
 
 def _tensors(value: Any) -> list[torch.Tensor]:
     return [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
-
-
-def _keeps(name: str, args: tuple[Any, ...]) -> bool:
-    """Whether its other arguments leave it homogeneous."""
-    rest = args[1:]
-    if name in ("max", "min"):
-        return not any(isinstance(a, torch.Tensor) for a in rest)
-    if name == "constant_pad_nd":
-        return len(rest) < 2 or not rest[1]
-    if name in ("clamp_min", "threshold"):
-        return not any(rest)
-    if name == "masked_fill":
-        value = float(rest[1])
-        return not value or math.isinf(value)
-    return True
