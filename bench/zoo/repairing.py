@@ -43,9 +43,9 @@ from gradscope.errors import GradscopeError
 
 NETS = Path(nets.__file__)
 FAMILIES = {f.name: f for families in PARTS.values() for f in families}
-SHARES = {"faulty": 4, "partly": 2, "harmless": 2, "healthy": 2}
+SHARES = {"faulty": 3, "partly": 1, "harmless": 3, "healthy": 3}
 """Of each ten models: faulty at chance, faulty that have learned something, planted without harm,
-healthy with nothing planted. Within each, every family has its turn."""
+healthy with nothing planted, which are soon told. Within each, every family has its turn."""
 
 
 class OutOfTimeError(Exception):
