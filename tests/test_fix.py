@@ -95,6 +95,32 @@ def test_healthy_is_returned_bit_for_bit(tmp_path, capsys, extra):
     assert out.read_bytes() == model.read_bytes()
 
 
+def test_what_works_in_part_only_is_tried_before_it_is_called_healthy(tmp_path, capsys):
+    """Large weights that know two thirds: a repaired copy shows what they could know."""
+    torch.manual_seed(0)
+    module = build.each(build.mlp(3, 32, nn.Tanh), lambda p: p.normal_(0, 1))
+    module, out = build.train(module, DATA, 1500), tmp_path / "fixed.pt"
+    torch.save(module, tmp_path / "model.pt")
+    arguments = [str(tmp_path / "model.pt"), *DIGITS, "--samples", "all"]
+    assert main(["inspect", *arguments, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "healthy"
+    status, report = run(capsys, *arguments[:-2], "--out", str(out), "--epochs", "10")
+    assert (status, report["outcome"], report["chosen"]) == (0, "improved", "kappa-refit")
+    before, right_after, after = (s["score"] for s in report["stages"])
+    assert before < 0.75 < right_after < 0.94 < after
+    assert accuracy(torch.load(out, weights_only=False)) == pytest.approx(after)
+
+
+def test_a_healthy_start_is_no_fault(tmp_path, capsys):
+    """It has learned nothing yet, and neither would a repaired copy learn more."""
+    torch.manual_seed(0)
+    torch.save(build.xavier(build.mlp(3, 32, nn.Tanh)), tmp_path / "model.pt")
+    out = tmp_path / "fixed.pt"
+    status, report = run(capsys, str(tmp_path / "model.pt"), *DIGITS, "--out", str(out))
+    assert (status, report["outcome"]) == (0, "unchanged")
+    assert out.read_bytes() == (tmp_path / "model.pt").read_bytes()
+
+
 def test_without_training_nothing_is_drawn_anew_and_what_is_best_as_it_is_wins(tmp_path, capsys):
     """The untouched copy and a remedy: neither is trained to find out which is ahead."""
     model = SAMPLES / "saturated_tanh.pt"
