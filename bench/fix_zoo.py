@@ -39,7 +39,8 @@ def run(options: argparse.Namespace, folder: Path, known: set[str]) -> None:
     from bench.zoo.repairing import Task, judge, sample
 
     deadline = time.time() + 60 * options.minutes
-    drawn = sample([options.dir / part for part in options.parts], options.seed)
+    folders = [options.dir / part for part in options.parts]
+    drawn = sample(folders, options.seed, options.strata)
     wanted = (Task(record, folder, deadline, options.plain) for record in drawn)
     waiting = (t for t in wanted if t.name not in known and options.only in t.name)
     pool = ProcessPoolExecutor(options.workers, mp_context=get_context("spawn"))
@@ -230,6 +231,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60, help="0: tables of what is kept")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
+    strata = ("faulty", "partly", "harmless", "healthy")
+    parser.add_argument("--strata", nargs="+", choices=strata, default=strata)
     parser.add_argument("--plain", action="store_true", help="train each faulty model on, too")
     parser.add_argument("--only", default="", help="part of a model's name")
     parser.add_argument("--out", type=Path, default=RESULT)

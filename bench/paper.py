@@ -47,14 +47,18 @@ class Size:
     name: str
     side: int
     filters: int
-    seeds: tuple[int, ...]
+    seeds: dict[str, int]
     steps: dict[str, int]
 
 
-SMALL = Size("small", 14, 8, (0, 1), {"MLP": 2000, "CNN": 1500, "deep MLP": 3000, "deep CNN": 1500})
+SMALL = Size(
+    "small", 14, 8, {"MLP": 3, "CNN": 1, "deep MLP": 3, "deep CNN": 1},
+    {"MLP": 2000, "CNN": 1500, "deep MLP": 3000, "deep CNN": 1500},
+)  # fmt: skip
 FULL = Size(
-    "full", 28, 36, (0, 1, 2), {"MLP": 6000, "CNN": 2500, "deep MLP": 10000, "deep CNN": 2500}
-)
+    "full", 28, 36, {"MLP": 3, "CNN": 3, "deep MLP": 3, "deep CNN": 3},
+    {"MLP": 6000, "CNN": 2500, "deep MLP": 10000, "deep CNN": 2500},
+)  # fmt: skip
 POINTS = 20
 """Of a curve."""
 

@@ -101,7 +101,7 @@ class FixSettings:
         finetune: whether to train after the remedy.
         regularize: none, l2, l1, adamw, max-norm or spectral.
         strength: of it.
-        epochs: of fine-tuning.
+        epochs: of fine-tuning; of few samples an epoch is 25 steps and not one pass.
         rate: learning rate; None: 1e-3, or 3e-4 from 30 hidden layers.
         optimizer: adam, adamw or sgd.
         batch_size: samples a step.

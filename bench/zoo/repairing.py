@@ -20,7 +20,7 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -40,6 +40,7 @@ from bench.zoo.records import records
 from bench.zoo.training import BATCH, Score, score
 from gradscope.config import DataSettings, FixSettings, LoadSettings, Settings
 from gradscope.errors import GradscopeError
+from gradscope.repair.recipe import SHORTEST
 
 NETS = Path(nets.__file__)
 FAMILIES = {f.name: f for families in PARTS.values() for f in families}
@@ -114,15 +115,17 @@ def stratum(record: dict[str, Any]) -> str | None:
     return "harmless" if record["planted"] else "healthy"
 
 
-def sample(folders: list[Path], seed: int) -> Iterator[dict[str, Any]]:
+def sample(
+    folders: list[Path], seed: int, strata: Iterable[str] = tuple(SHARES)
+) -> Iterator[dict[str, Any]]:
     """Records in random order, the strata in turn by their shares and in each the families in
     turn: where it is cut off, it is a sample of all."""
     drawn = random.Random(seed)
-    groups: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in SHARES}
+    groups: dict[str, dict[str, list[dict[str, Any]]]] = {name: {} for name in strata}
     for folder in folders:
         for record in records(folder):
             where = stratum(record)
-            if where and Path(record["path"] + ".pt").is_file():
+            if where in groups and Path(record["path"] + ".pt").is_file():
                 groups[where].setdefault(record["family"], []).append(record)
     rows = {}
     for name, families in groups.items():
@@ -277,7 +280,7 @@ class Repaired:
 
     def allowed(self, samples: int) -> int:
         """Steps that ``fix`` would take at most: its own fine-tuning is cut short by patience."""
-        whole = FixSettings().epochs * max(1, samples // BATCH)
+        whole = FixSettings().epochs * max(SHORTEST, samples // BATCH)
         races = max(1, len(self.said.get("plan", ()))) * max(50, whole // 8)
         return max(self.steps, whole + races)
 

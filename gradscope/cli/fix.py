@@ -165,7 +165,10 @@ def fix(
         typer.Option(min=0.0, metavar="X", help="Of --regularize.", rich_help_panel=_TRAIN),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="At most.", rich_help_panel=_TRAIN)
+        int,
+        typer.Option(
+            min=1, metavar="N", help="At most; of 25 steps or more each.", rich_help_panel=_TRAIN
+        ),
     ] = 40,
     lr: Annotated[
         float | None,

@@ -10,6 +10,10 @@ import torch
 
 from gradscope.optimisers import KINDS, Optimiser
 
+SHORTEST = 25
+"""Steps that count as an epoch at least: a weight moves by the rate a step, so that a hundred
+samples need as many steps as a thousand, and as long a patience."""
+
 
 @dataclass(frozen=True)
 class Penalty:

@@ -27,7 +27,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED, PREPARED
 from gradscope.repair.race import Candidate, Ring, finite
-from gradscope.repair.recipe import Penalty, Recipe
+from gradscope.repair.recipe import SHORTEST, Penalty, Recipe
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
@@ -377,7 +377,7 @@ def _recipe(
     m = before.measurements
     batch = fixed or fix.batch_size
     count = sample.samples if validation is not None else round(sample.samples * 0.75)
-    an_epoch = max(1, count // batch)
+    an_epoch = max(SHORTEST, count // batch)
     deep = m.ledger is not None and len(m.ledger.entries) >= 30
     recurrent = m.ledger is not None and bool(m.ledger.time)
     exploding = any(c.value == "exploding" for c in before.diagnosis.causes)

@@ -7,6 +7,7 @@ import copy
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -72,28 +73,31 @@ def normal(sd: float) -> Callable[[torch.Tensor], object]:
     return lambda p: p.normal_(0, sd)
 
 
-@evidence
-@pytest.mark.parametrize(
-    ("alpha", "least", "most"),
-    [
-        # The reference's nets stay lower; the band is its, and strict says when it is met.
-        pytest.param(
-            1.0, 0.0, 0.22,
-            marks=pytest.mark.xfail(
-                strict=True, reason="not met: .627, .271 and .362 measured"
-            ),
-        ),
-        (2.0, 0.55, 1.0),
-    ],
-)  # fmt: skip
-def test_case_2_alpha_in_a_deep_net(alpha, least, most):
-    """20 x 8 tanh at torch's default start, 6000 steps; the mean of three starts."""
+@cache
+def deep_nets(alpha: float) -> list[float]:
+    """20 x 8 tanh at torch's default start, 6000 steps; three starts."""
     found = []
     for seed in range(3):
         torch.manual_seed(seed)
         module = build.mlp(20, 8, nn.Tanh)
         found.append(after(repaired(module, Alpha(alpha)) if alpha > 1 else module, 6000))
-    assert least <= np.mean(found) <= most
+    return found
+
+
+@evidence
+def test_case_2_alpha_in_a_deep_net():
+    assert np.mean(deep_nets(2.0)) >= 0.55
+    assert all(a > b for a, b in zip(deep_nets(2.0), deep_nets(1.0), strict=True))
+
+
+@evidence
+# The reference's band for the nets as they are. Not strict: each start stays or escapes.
+@pytest.mark.xfail(
+    strict=False,
+    reason="half of the starts leave the plateau by then: .355 in the mean of ten, .19 to .58",
+)
+def test_case_2_a_deep_net_as_it_is():
+    assert np.mean(deep_nets(1.0)) <= 0.22
 
 
 def test_case_4_large_weights():
@@ -170,16 +174,37 @@ def test_the_papers_cnn_from_uniform_weights():
     assert after(back, 800) >= 0.97
 
 
+@cache
+def partly_trained_cnns() -> list[nn.Module]:
+    """The paper's CNN from N(0, .5) after 1500 steps; three starts."""
+    found = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        found.append(trained(build.each(build.paper_cnn(), normal(0.5)), 1500))
+    return found
+
+
 @evidence
-# Not strict: either size was measured from a single start, one of which may pass elsewhere.
-@pytest.mark.xfail(
-    strict=False,
-    reason="one start, worse than the reference's (.633 against .757 before): .782 and .576",
-)
-@pytest.mark.parametrize(("samples", "least"), [(512, 0.80), (64, 0.65)])
+@pytest.mark.parametrize(
+    ("samples", "least"),
+    [
+        # Not strict: the mean is just below, and with other kernels may be above.
+        pytest.param(
+            512, 0.80,
+            marks=pytest.mark.xfail(
+                strict=False,
+                reason="just missed, .782, from starts worse than the reference's: .625, not .757",
+            ),
+        ),
+        (64, 0.65),
+    ],
+)  # fmt: skip
 def test_the_papers_cnn_keeps_what_it_has_learned(samples, least):
-    module = started(build.paper_cnn(), normal(0.5), 1500)
-    assert accuracy(repaired(module, Kappa(refit=True), X[:samples], Y[:samples])) >= least
+    kept = [
+        accuracy(repaired(module, Kappa(refit=True), X[:samples], Y[:samples]))
+        for module in partly_trained_cnns()
+    ]
+    assert np.mean(kept) >= least
 
 
 @pytest.mark.parametrize(

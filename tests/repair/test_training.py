@@ -242,10 +242,23 @@ def test_rate_and_clipping_follow_the_ledger(layers, causes, time, rate, clip):
     _, x, y = problem()
     fix = FixSettings(epochs=2, batch_size=10)
     found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
-    assert (found.rate, found.clip, found.steps) == (rate, clip, 6)
+    assert (found.rate, found.clip) == (rate, clip)
     asked = replace(fix, rate=0.5)
     found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), asked, None)
     assert found.rate == 0.5
+
+
+@pytest.mark.parametrize(("batch", "an_epoch"), [(1, 30), (10, 25)])
+def test_few_samples_are_trained_on_for_as_many_steps(batch, an_epoch):
+    """One pass, or 25 steps where that is more; so often it is scored, too."""
+    before = SimpleNamespace(
+        measurements=SimpleNamespace(ledger=None), diagnosis=SimpleNamespace(causes=())
+    )
+    _, x, y = problem()
+    assert len(x) == 30
+    fix = FixSettings(epochs=2, batch_size=batch)
+    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
+    assert (found.steps, found.every) == (2 * an_epoch, an_epoch)
 
 
 @pytest.mark.parametrize("freeze", [(), ("1",)])
