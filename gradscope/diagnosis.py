@@ -21,7 +21,7 @@ from gradscope.attribution import (
     works,
 )
 from gradscope.config import Settings
-from gradscope.counterfactual import CLEAR, Outcome, outcome
+from gradscope.counterfactual import CLEAR, LEARNS, Outcome, outcome
 from gradscope.findings import Cause, Finding, grouped, places
 from gradscope.judgement import (
     advice,
@@ -114,6 +114,18 @@ def diagnose(measurements: Measurements, findings: tuple[Finding, ...]) -> Diagn
         return judged
     causes = judged.causes or causes_of(m, [f for f in findings if f.hinges or f.severity.rank])
     return _judge_trial(judged, m.trial, causes)
+
+
+def is_doubtful(inspection: Inspection) -> bool:
+    """Whether a healthy verdict on labelled data leaves a question that a trial would answer: the
+    model works in part in spite of what was found, or has learned nothing although nothing was."""
+    m, skill = inspection.measurements, inspection.measurements.skill
+    if skill is None or m.trial is not None or m.sample.synthetic:
+        return False
+    known = max(skill.value or 0.0, skill.accuracy_skill or 0.0)
+    if known > 1 - CLEAR:
+        return False  # there is no room for a clear gain
+    return known < LEARNS or bool(open_questions(inspection.findings))
 
 
 def _judge_trial(judged: Diagnosis, trial: Trial, causes: tuple[Cause, ...]) -> Diagnosis:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.config import FixSettings, Settings
-from gradscope.counterfactual import CLEAR, LEARNS
+from gradscope.diagnosis import is_doubtful
 from gradscope.errors import OptionError
 from gradscope.files import check_target, copy_atomic, replace_atomic
 from gradscope.model import Edit, Exchange, Given
@@ -91,16 +91,9 @@ class Fixing:
         return self.before.diagnosis.verdict.value == "healthy"
 
     def _look_again(self) -> None:
-        """A trial of a model that works in part in spite of what was found, or that has learned
-        nothing although nothing was found: whether a repaired copy learns clearly more."""
-        found = self.before
-        skill = found.measurements.skill
-        if skill is None or not self.sample.labels or self.repair.emit_only or self.ranks.size > 1:
-            return
-        at_chance = skill.value is not None and skill.value < LEARNS
-        no_room = max(skill.value or 0.0, skill.accuracy_skill or 0.0) > 1 - CLEAR
-        doubted = open_questions(found.findings) or at_chance
-        if not doubted or no_room or found.measurements.trial is not None:
+        """A trial of a model that was called healthy in spite of doubts: whether a repaired copy
+        learns clearly more."""
+        if not is_doubtful(self.before) or self.repair.emit_only or self.ranks.size > 1:
             return
         probe = replace(self.settings.probe, trial=SECOND_LOOK)
         self.before = examined(
