@@ -92,7 +92,7 @@ def tables(found: list[Record], said: str) -> str:
     lines = ["# fix on the zoo", "", said, ""]
     left = [r for r in found if "fixed" not in r]
     lines += [f"{len(judged)} models judged; {len(left)} failed.", ""]
-    lines += [*_summary(judged), "## By family", "", *_groups(judged, "family")]
+    lines += ["## Summary", "", *_summary(judged), "## By family", "", *_groups(judged, "family")]
     lines += ["## By part", "", *_groups(judged, "part")]
     lines += ["## By condition", "", *_groups(judged, "condition")]
     lines += ["## By remedy", "", *_groups(judged, "chosen")]
