@@ -52,7 +52,7 @@ class Size:
 
 
 SMALL = Size(
-    "small", 14, 8, {"MLP": 3, "CNN": 1, "deep MLP": 3, "deep CNN": 1},
+    "small", 14, 8, {"MLP": 3, "CNN": 1, "deep MLP": 1, "deep CNN": 1},
     {"MLP": 2000, "CNN": 1500, "deep MLP": 3000, "deep CNN": 1500},
 )  # fmt: skip
 FULL = Size(
