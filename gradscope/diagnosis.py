@@ -21,7 +21,7 @@ from gradscope.attribution import (
     works,
 )
 from gradscope.config import Settings
-from gradscope.counterfactual import CLEAR, LEARNS, Outcome, outcome
+from gradscope.counterfactual import CLEAR, ERRORS, LEARNS, Outcome, outcome
 from gradscope.findings import Cause, Finding, grouped, places
 from gradscope.judgement import (
     advice,
@@ -126,6 +126,25 @@ def is_doubtful(inspection: Inspection) -> bool:
     if known > 1 - CLEAR:
         return False  # there is no room for a clear gain
     return known < LEARNS or bool(open_questions(inspection.findings))
+
+
+def looked_at_again(inspection: Inspection) -> Diagnosis:
+    """The verdict after a trial of a doubtful model: a warning where it works, what was found
+    hinges on that, and a repaired copy ended ahead of it beyond its standard errors."""
+    m, judged = inspection.measurements, inspection.diagnosis
+    doubts, trial = open_questions(inspection.findings), m.trial
+    if judged.verdict is not Verdict.HEALTHY or not doubts or trial is None:
+        return judged
+    gain, error = trial.gain, trial.error
+    if gain is None or error is None or gain <= CLEAR or gain <= ERRORS * error:
+        return judged
+    scores = (
+        f"{trial.metric} {_score(trial.repaired.last)} repaired, "
+        f"{_score(trial.untreated.last)} untreated"
+    )
+    summary = f"It works in part: {scores} after {trial.steps} steps on copies."
+    causes = causes_of(m, doubts)
+    return replace(judged, verdict=Verdict.WARNING, summary=summary, causes=causes, otherwise=())
 
 
 def _judge_trial(judged: Diagnosis, trial: Trial, causes: tuple[Cause, ...]) -> Diagnosis:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.config import FixSettings, Settings
-from gradscope.diagnosis import is_doubtful
+from gradscope.diagnosis import is_doubtful, looked_at_again
 from gradscope.errors import OptionError
 from gradscope.files import check_target, copy_atomic, replace_atomic
 from gradscope.model import Edit, Exchange, Given
@@ -96,10 +96,11 @@ class Fixing:
         if not is_doubtful(self.before) or self.repair.emit_only or self.ranks.size > 1:
             return
         probe = replace(self.settings.probe, trial=SECOND_LOOK)
-        self.before = examined(
+        found = examined(
             self.model, self.sample, self.validation, replace(self.settings, probe=probe),
             self.progress,
         )  # fmt: skip
+        self.before = replace(found, diagnosis=looked_at_again(found))
 
     def _healthy(self) -> Treatment:
         """A healthy model is returned bit for bit."""
