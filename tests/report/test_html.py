@@ -6,14 +6,18 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradscope.cli.main import main
 from gradscope.diagnosis import Inspection
 from gradscope.report import render
+from gradscope.report.html.bounded import MOST_LAYERS, MOST_PARAMETERS, bounded, spread
 from tests.bad_requests import good_files
 from tests.renew_screenshots import FOLDER, MOST_BYTES, VIEWS
 from tests.report.examples import EXAMPLES, inspection
@@ -60,8 +64,35 @@ def test_same_bytes_in_another_process():
     assert len(done[0].strip()) == 64
 
 
-def test_five_hundred_layers_fit_into_six_megabytes():
-    assert len(render("html", deep(500)).encode()) <= 6e6
+@pytest.mark.parametrize("layers", [500, 2000])
+def test_no_number_of_layers_takes_more_than_six_megabytes(layers: int):
+    assert len(render("html", deep(layers)).encode()) <= 6e6
+
+
+def test_what_is_left_out_of_a_large_model_is_said_and_is_not_what_findings_name():
+    whole = deep(MOST_LAYERS + 200)
+    every = whole.measurements.parameters
+    plain = bounded(replace(whole, findings=()))[0].measurements.parameters
+    out = next(p.name for p in every if p not in plain)
+    less, said = bounded(replace(whole, findings=(replace(whole.findings[0], where=out),)))
+    kept = less.measurements.parameters
+    assert (len(plain), len(kept)) == (MOST_PARAMETERS, MOST_PARAMETERS)
+    assert out in {p.name for p in kept}
+    assert (kept[0], kept[-1]) == (every[0], every[-1])
+    assert said["parameters"].startswith("1,000 of 1,400 parameters are shown")
+    page = render("html", whole)
+    assert said["parameters"] in page
+    assert said["ledger"] in page
+    assert bounded(deep(10))[1] == dict.fromkeys(said, "")
+
+
+@given(st.integers(0, 50), st.integers(0, 20))
+def test_a_spread_has_both_ends_and_nothing_twice(n: int, most: int):
+    found = spread(range(n), most)
+    assert len(found) == min(n, most)
+    assert found == sorted(set(found))
+    if most > 1 and n:
+        assert (found[0], found[-1]) == (0, n - 1)
 
 
 def test_there_is_a_small_picture_of_each_kind():

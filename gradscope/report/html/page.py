@@ -17,6 +17,7 @@ from gradscope.diagnosis import Inspection
 from gradscope.report.base import Canvas
 from gradscope.report.commands import next_commands
 from gradscope.report.html import charts, sections
+from gradscope.report.html.bounded import MOST_PLACES, bounded
 from gradscope.report.html.parameters import activation_table, no_loss, parameter_table
 from gradscope.report.html.tables import signed, why
 from gradscope.report.text import safe
@@ -71,6 +72,8 @@ def _scripts() -> tuple[tuple[str, str], ...]:
 
 def _content(inspection: Inspection) -> dict[str, Any]:
     m = inspection.measurements
+    less, left_out = bounded(inspection)
+    detail = less.measurements
     return {
         "inspection": inspection,
         "m": m,
@@ -79,19 +82,23 @@ def _content(inspection: Inspection) -> dict[str, Any]:
         "evidence": sections.evidence(inspection),
         "commands": next_commands(inspection),
         "groups": sections.findings(inspection),
-        "ledgers": [sections.ledger_table(h, i) for i, h in enumerate(m.heads) if h.ledger.entries],
+        "ledgers": [
+            sections.ledger_table(h, i) for i, h in enumerate(detail.heads) if h.ledger.entries
+        ],
         "outputs": sections.other_outputs(m.heads),
         "trial": sections.trial_table(m.trial),
         "trial_said": SAID[outcome(m.trial)] if m.trial is not None else "",
         "time": sections.time_table(m),
-        "parameters": parameter_table(inspection),
-        "activations": activation_table(m),
+        "parameters": parameter_table(less),
+        "activations": activation_table(detail),
         "no_ledger": why(m, "total of", "ledger", otherwise="fewer than two hidden activations"),
         "no_loss": no_loss(m),
         "no_gradients": why(m, "gradient", otherwise="no backward pass was run"),
         "notes": [*m.model.notes, *m.sample.notes],
         "facts": sections.facts(inspection),
-        "charts": charts.chart_data(inspection),
+        "charts": charts.chart_data(less),
+        "left_out": left_out,
+        "most_places": MOST_PLACES,
         "scripts": _scripts(),
     }
 
