@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from gradscope import __version__
 from gradscope.checking import CheckResult, Entry, ModelCheck, Summary
 from gradscope.checking.baseline import SCHEMA as BASELINE_SCHEMA
 from gradscope.report.base import Canvas
-from gradscope.report.json_ import plain
-from gradscope.report.schema import Builder, object_schema
+from gradscope.report.json_ import commands, document, plain
+from gradscope.report.schema import COMMANDS, Builder, document_schema, object_schema
 
 SCHEMA = "gradscope.check/1"
 
@@ -24,19 +22,17 @@ class CheckJson:
 
     def render(self, result: CheckResult, canvas: Canvas) -> str:
         """The result, indented, ending with a newline."""
-        return json.dumps(as_dict(result), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return document(SCHEMA, as_dict(result))
 
 
 def as_dict(result: CheckResult) -> dict[str, Any]:
     """The result as plain data, in the order of the schema."""
     return {
-        "schema": SCHEMA,
-        "tool": {"name": "gradscope", "version": __version__},
         "fail_on": result.fail_on,
         "summary": plain(result.summary),
         "models": plain(result.models),
         "notes": plain(result.notes),
-        "next": [{"command": plain(command), "why": plain(why)} for command, why in result.next],
+        "next": commands(result.next),
     }
 
 
@@ -48,21 +44,14 @@ def check_schema(codes: Sequence[str]) -> dict[str, Any]:
     """
     builder, text = Builder(codes), {"type": "string"}
     properties: dict[str, Any] = {
-        "schema": {"const": SCHEMA},
-        "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "fail_on": {"enum": ["error", "warning", "undetermined", "never"]},
         "summary": builder.of(Summary),
         "models": {"type": "array", "items": builder.of(ModelCheck)},
         "notes": {"type": "array", "items": text},
-        "next": {"type": "array", "items": object_schema({"command": text, "why": text})},
+        "next": COMMANDS,
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gradscope check",
-        "description": "What counts of what was found in saved models, and the exit status.",
-        **object_schema(properties),
-        "$defs": dict(sorted(builder.definitions.items())),
-    }
+    about = "What counts of what was found in saved models, and the exit status."
+    return document_schema(SCHEMA, "gradscope check", about, properties, builder)
 
 
 def baseline_schema() -> dict[str, Any]:

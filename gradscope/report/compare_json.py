@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from gradscope import __version__
 from gradscope.comparing import Change, Comparison, Refused, Row, Subject, Trend
 from gradscope.report.base import Canvas
-from gradscope.report.json_ import plain
-from gradscope.report.schema import Builder, object_schema
+from gradscope.report.json_ import commands, document, plain
+from gradscope.report.schema import COMMANDS, Builder, document_schema
 
 SCHEMA = "gradscope.compare/1"
 
@@ -23,16 +21,13 @@ class CompareJson:
 
     def render(self, comparison: Comparison, canvas: Canvas) -> str:
         """The comparison, indented, ending with a newline."""
-        content = as_dict(comparison)
-        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return document(SCHEMA, as_dict(comparison))
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
     """The comparison as plain data, in the order of the schema."""
     c = comparison
     return {
-        "schema": SCHEMA,
-        "tool": {"name": "gradscope", "version": __version__},
         "regression": c.is_regression,
         "exit_status": c.exit_status,
         "subjects": plain(c.subjects),
@@ -41,7 +36,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "ledger": plain(c.rows),
         "trends": plain(c.trends),
         "notes": plain(c.notes),
-        "next": [{"command": plain(command), "why": plain(why)} for command, why in c.next],
+        "next": commands(c.next),
     }
 
 
@@ -53,8 +48,6 @@ def compare_schema(codes: Sequence[str]) -> dict[str, Any]:
     """
     builder, text = Builder(codes), {"type": "string"}
     properties: dict[str, Any] = {
-        "schema": {"const": SCHEMA},
-        "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "regression": {"type": "boolean"},
         "exit_status": {"enum": [0, 1, 2, 3]},
         "subjects": {"type": "array", "minItems": 2, "items": builder.of(Subject)},
@@ -63,16 +56,10 @@ def compare_schema(codes: Sequence[str]) -> dict[str, Any]:
         "ledger": {"type": "array", "items": builder.of(Row)},
         "trends": {"type": "array", "items": builder.of(Trend)},
         "notes": {"type": "array", "items": text},
-        "next": {"type": "array", "items": object_schema({"command": text, "why": text})},
+        "next": COMMANDS,
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gradscope compare",
-        "description": "Models, checkpoints or saved reports; the first is what the others are "
-        "compared with.",
-        **object_schema(properties),
-        "$defs": dict(sorted(builder.definitions.items())),
-    }
+    about = "Models, checkpoints or saved reports; the first is what the others are compared with."
+    return document_schema(SCHEMA, "gradscope compare", about, properties, builder)
 
 
 FORMAT = CompareJson()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -25,16 +25,25 @@ class Json:
 
     def render(self, inspection: Inspection, canvas: Canvas) -> str:
         """The report, indented, ending with a newline."""
-        content = as_dict(inspection)
-        return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        return document(SCHEMA, as_dict(inspection))
+
+
+def document(schema: str, content: Mapping[str, Any]) -> str:
+    """A JSON document of ours, ending with a newline: which schema it follows, who wrote it, and
+    plain data. Its schema is :func:`gradscope.report.schema.document_schema`'s."""
+    who = {"schema": schema, "tool": {"name": "gradscope", "version": __version__}}
+    return json.dumps({**who, **content}, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def commands(steps: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """What to type next."""
+    return [{"command": plain(command), "why": plain(why)} for command, why in steps]
 
 
 def as_dict(inspection: Inspection) -> dict[str, Any]:
     """The report as plain data, in the order of the schema."""
     m, diagnosis = inspection.measurements, inspection.diagnosis
     return {
-        "schema": SCHEMA,
-        "tool": {"name": "gradscope", "version": __version__},
         "model": plain(m.model),
         "sample": plain(m.sample),
         "verdict": diagnosis.verdict.value,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import platform
 import shlex
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from gradscope.config import Settings
 from gradscope.diagnosis import Inspection
 from gradscope.report.json_ import as_dict
 from gradscope.report.treatment import states_of
+from gradscope.report.base import Canvas
+from gradscope.report.json_ import Json
 from gradscope.run_file import MARK, RunFile
 from gradscope.treatment import Stage, Treatment
 
@@ -28,11 +29,11 @@ def run_files(t: Treatment, run: RunFile, folder: str) -> Iterator[tuple[str, st
         run: its settings and hashes.
         folder: as the user would name it.
     """
-    yield "before.json", _inspection(t.before)
+    yield "before.json", Json().render(t.before, Canvas())
     if run.result is not None:
         yield "history.csv", _history(t)
         if t.after is not None:
-            yield "after.json", _inspection(t.after)
+            yield "after.json", Json().render(t.after, Canvas())
     yield "README.md", _readme(t, run, folder)
     versions = {"python": platform.python_version(), "torch": t.before.measurements.run.torch}
     yield MARK, run.text(versions)
@@ -42,11 +43,6 @@ def result_of(t: Treatment) -> dict[str, object]:
     """What ``run.toml`` says of how a repair ended."""
     return {"outcome": t.outcome.value, "remedy": t.chosen, "recipe": t.recipe,
             "steps": t.steps[-1] if t.steps else 0, "stopped": t.stopped}  # fmt: skip
-
-
-def _inspection(inspection: Inspection) -> str:
-    content = as_dict(inspection)
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _history(t: Treatment) -> str:

@@ -44,8 +44,6 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
     builder = Builder(codes)
     text = {"type": "string"}
     properties: dict[str, Any] = {
-        "schema": {"const": SCHEMA},
-        "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "model": builder.of(ModelInfo),
         "sample": builder.of(SampleInfo),
         "verdict": builder.of(Verdict),
@@ -72,11 +70,30 @@ def report_schema(codes: Sequence[str]) -> dict[str, Any]:
         "findings": {"type": "array", "items": builder.of(Finding)},
         "skipped": {"type": "array", "items": builder.of(Skipped)},
     }
+    about = "A number that was not measured is null, with its reason under skipped."
+    return document_schema(SCHEMA, "gradscope report", about, properties, builder)
+
+
+def document_schema(
+    schema: str, title: str, about: str, properties: Mapping[str, Any], builder: Builder
+) -> dict[str, Any]:
+    """The schema of what :func:`gradscope.report.json_.document` writes.
+
+    Args:
+        schema: name and version of the form.
+        title, about: for people.
+        properties: of the content, built by ``builder``, which holds the definitions.
+    """
+    version = {"type": "string"}
+    who = {
+        "schema": {"const": schema},
+        "tool": object_schema({"name": {"const": "gradscope"}, "version": version}),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gradscope report",
-        "description": "A number that was not measured is null, with its reason under skipped.",
-        **object_schema(properties),
+        "title": title,
+        "description": about,
+        **object_schema({**who, **properties}),
         "$defs": dict(sorted(builder.definitions.items())),
     }
 
@@ -89,6 +106,11 @@ def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
+
+
+_TEXT = {"type": "string"}
+COMMANDS = {"type": "array", "items": object_schema({"command": _TEXT, "why": _TEXT})}
+"""Of :func:`gradscope.report.json_.commands`."""
 
 
 class Builder:

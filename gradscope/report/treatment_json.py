@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from gradscope import __version__
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Cause
 from gradscope.measurements import ModelInfo
-from gradscope.report.json_ import plain
-from gradscope.report.schema import Builder, object_schema
+from gradscope.report.json_ import document, plain
+from gradscope.report.schema import Builder, document_schema, object_schema
 from gradscope.treatment import Contestant, Outcome, Planned, Stage, Treatment
 
 SCHEMA = "gradscope.fix/1"
@@ -22,8 +20,6 @@ SCHEMA = "gradscope.fix/1"
 def as_json(t: Treatment, folder: str | None = None) -> str:
     """One object; ``folder`` holds its run."""
     content = {
-        "schema": SCHEMA,
-        "tool": {"name": "gradscope", "version": __version__},
         "model": plain(t.before.measurements.model),
         "outcome": t.outcome.value,
         "summary": t.summary,
@@ -50,7 +46,7 @@ def as_json(t: Treatment, folder: str | None = None) -> str:
         "written": t.written,
         "run": folder,
     }
-    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return document(SCHEMA, content)
 
 
 def fix_schema() -> dict[str, Any]:
@@ -60,8 +56,6 @@ def fix_schema() -> dict[str, Any]:
     words, numbers = builder.of(tuple[str, ...]), {"type": "array", "items": number}
     perhaps = builder.of(str | None)
     properties: dict[str, Any] = {
-        "schema": {"const": SCHEMA},
-        "tool": object_schema({"name": {"const": "gradscope"}, "version": text}),
         "model": builder.of(ModelInfo),
         "outcome": builder.of(Outcome),
         "summary": text,
@@ -89,10 +83,5 @@ def fix_schema() -> dict[str, Any]:
         "written": perhaps,
         "run": perhaps,
     }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gradscope fix",
-        "description": "A number that was not measured is null.",
-        **object_schema(properties),
-        "$defs": dict(sorted(builder.definitions.items())),
-    }
+    about = "A number that was not measured is null."
+    return document_schema(SCHEMA, "gradscope fix", about, properties, builder)
