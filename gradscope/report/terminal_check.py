@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gradscope.checking import CheckResult, Known, ModelCheck
+from gradscope.diagnosis import Verdict
 from gradscope.findings import Finding, Severity, grouped, places
 from gradscope.report.base import Canvas
 from gradscope.report.check_concise import summary_line
@@ -62,10 +63,15 @@ def _model(page: Page, model: ModelCheck, result: CheckResult) -> None:
     for group in grouped(_told(model)):
         show_finding(page, group[0], places(group))
     if model.verdict_counts and not any(result.fails(f.severity) for f in model.counted):
-        settle = f" What would settle it: {model.settle}." if model.settle else ""
-        page.wrapped(" " * _LEAD, "", f"{model.summary}{settle}")
+        page.wrapped(" " * _LEAD, "", f"{model.summary}{_settle(model)}")
+    elif model.verdict is Verdict.UNDETERMINED and model.settle:  # it passes, and nobody knows whether it should
+        page.wrapped(" " * _LEAD, "dim", _settle(model).strip())
     for fixed in model.fixed:
         page.line("  ", ("fixed".ljust(11), "green"), f"  {fixed.code} {fixed.name}  {fixed.where}")
+
+
+def _settle(model: ModelCheck) -> str:
+    return f" What would settle it: {model.settle}." if model.settle else ""
 
 
 def _told(model: ModelCheck) -> list[Finding]:
