@@ -20,6 +20,7 @@ CHECK_ENDINGS = {
     "terminal": ".txt", "concise": ".txt", "json": ".json",
     "sarif": ".json", "junit": ".xml", "github": ".txt", "markdown": ".md", "gitlab": ".json"
 }  # fmt: skip
+"""Of the formats that have golden files: not of the page, most of which is its style."""
 SCHEMA = Path(__file__).parent.parent / "docs" / "report.schema.json"
 CHECK_SCHEMA = SCHEMA.with_name("check.schema.json")
 BASELINE_SCHEMA = SCHEMA.with_name("baseline.schema.json")

@@ -11,6 +11,7 @@ CHECK_FORMATS = {
     "concise": "gradscope.report.check_concise",
     "json": "gradscope.report.check_json",
     "github": "gradscope.report.check_github",
+    "html": "gradscope.report.html.checked",
     "gitlab": "gradscope.report.check_gitlab",
     "junit": "gradscope.report.check_junit",
     "markdown": "gradscope.report.check_markdown",

@@ -15,6 +15,9 @@ from gradscope.report.text import safe
 MOST = 50
 """Findings shown of one model: a summary may have 1 MiB."""
 
+MODEL_COLUMNS = ("Model", "Verdict", "Errors", "Warnings", "Known", "Ignored", "Result")
+ENTRY_COLUMNS = ("Severity", "Rule", "Place", "What", "State")
+
 _MARKS = {0: "✅ passed", 1: "❌ failed", 2: "⛔ refused", 3: "⛔ not measured"}
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
@@ -29,11 +32,10 @@ class Markdown:
         """The page, ending with a newline."""
         s = result.summary
         heading = f"## gradscope: {_MARKS.get(s.exit_status, 'failed')}"
-        rows = [_row(result, model) for model in result.models]
-        columns = ("Model", "Verdict", "Errors", "Warnings", "Known", "Ignored", "Result")
+        rows = [list(map(escaped, model_cells(model))) for model in result.models]
         parts = [
             f"{heading}\n\n{escaped(summary_line(result))}\n",
-            table(columns, rows),
+            table(MODEL_COLUMNS, rows),
             *(block for model in result.models for block in _details(result, model)),
             *([bullets(result.notes)] if result.notes else []),
             *([commands(result.next)] if result.next else []),
@@ -41,16 +43,17 @@ class Markdown:
         return "\n".join(parts)
 
 
-def _row(result: CheckResult, model: ModelCheck) -> list[str]:
+def model_cells(model: ModelCheck) -> list[str]:
+    """One model's row under :data:`MODEL_COLUMNS`; texts of the model are as they are."""
     counted = [f.severity for f in model.counted]
     return [
-        escaped(relative(model.path)),
+        relative(model.path),
         "-" if model.verdict is None else model.verdict.value,
         str(counted.count(Severity.ERROR)),
         str(counted.count(Severity.WARNING)),
         str(len(model.known)),
         str(len(model.ignored)),
-        f"{_MARKS.get(model.exit_status, 'failed')}: {escaped(model.why)}",
+        f"{_MARKS.get(model.exit_status, 'failed')}: {model.why}",
     ]
 
 
@@ -66,8 +69,8 @@ def _details(result: CheckResult, model: ModelCheck) -> Iterator[str]:
     if model.advice:
         lines += [f"{_line(model.advice)}\n"]
     if found:
-        columns = ("Severity", "Rule", "Place", "What", "State")
-        lines += [table(columns, [_entry(e) for e in found[:MOST]])]
+        rows = [list(map(escaped, entry_cells(e))) for e in found[:MOST]]
+        lines += [table(ENTRY_COLUMNS, rows)]
     if len(found) > MOST:
         lines += [f"and {len(found) - MOST} more: see the other reports of this run\n"]
     if model.fixed:
@@ -77,14 +80,15 @@ def _details(result: CheckResult, model: ModelCheck) -> Iterator[str]:
     yield "\n".join([*lines, "</details>\n"])
 
 
-def _entry(entry: Entry) -> list[str]:
+def entry_cells(entry: Entry) -> list[str]:
+    """One finding's row under :data:`ENTRY_COLUMNS`; texts of the model are as they are."""
     state = f"{entry.kind.value}: {entry.reason}" if entry.reason else entry.kind.value
     return [
         entry.severity.value,
-        f"{entry.code} {escaped(entry.name)}",
-        escaped(entry.where),
-        escaped(entry.message),
-        escaped(state),
+        f"{entry.code} {entry.name}",
+        entry.where,
+        entry.message,
+        state,
     ]
 
 

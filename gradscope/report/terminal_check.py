@@ -64,7 +64,9 @@ def _model(page: Page, model: ModelCheck, result: CheckResult) -> None:
         show_finding(page, group[0], places(group))
     if model.verdict_counts and not any(result.fails(f.severity) for f in model.counted):
         page.wrapped(" " * _LEAD, "", f"{model.summary}{_settle(model)}")
-    elif model.verdict is Verdict.UNDETERMINED and model.settle:  # it passes, and nobody knows whether it should
+    elif (
+        model.verdict is Verdict.UNDETERMINED and model.settle
+    ):  # it passes, and nobody knows whether it should
         page.wrapped(" " * _LEAD, "dim", _settle(model).strip())
     for fixed in model.fixed:
         page.line("  ", ("fixed".ljust(11), "green"), f"  {fixed.code} {fixed.name}  {fixed.where}")

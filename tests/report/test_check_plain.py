@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 
 import jsonschema
 import pytest
 
+from gradscope.diagnosis import Verdict
 from gradscope.findings import Severity
 from gradscope.report import CHECK_FORMATS, Canvas, check_format
 from gradscope.report.text import safe
 from tests.renew_golden import CHECK_ENDINGS, CHECK_SCHEMA
-from tests.report.check_examples import CHECKS
+from tests.report.check_examples import CHECKS, result
+from tests.report.check_examples import model as checked
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(CHECK_SCHEMA.read_text()))
 FORMATS = ("terminal", "concise", "json")
@@ -24,7 +28,29 @@ def rendered(form: str, name: str, canvas: Canvas | None = None) -> str:
 
 
 def test_every_format_has_golden_files():
-    assert set(CHECK_ENDINGS) == set(CHECK_FORMATS)
+    assert {*CHECK_ENDINGS, "html"} == set(CHECK_FORMATS)
+
+
+def test_an_undetermined_model_that_passes_says_what_would_settle_it():
+    found = checked(
+        "models/b.onnx", 0, "nothing that fails", Verdict.UNDETERMINED, settle="--data FILE"
+    )
+    text = check_format("terminal").render(result(found), Canvas())
+    assert "What would settle it: --data FILE." in text
+    assert "Nothing fails." in text
+
+
+@of_all
+def test_the_page_tells_all_lets_nothing_run_and_asks_for_nothing(name: str):
+    found, text = CHECKS[name](), rendered("html", name)
+    assert "default-src 'none'" in text
+    assert not re.search(r'<script|(src|href)="(?!#|data:,)', text)
+    assert len(text) < 200_000
+    shown = unescape(text)
+    for one in found.models:
+        assert safe(one.why) in shown
+        for finding in one.counted:
+            assert safe(finding.message) in shown
 
 
 @pytest.mark.parametrize("form", CHECK_FORMATS)
