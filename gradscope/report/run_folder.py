@@ -10,11 +10,9 @@ from collections.abc import Iterator
 
 from gradscope.commandline import command_for, repeat_command
 from gradscope.config import Settings
-from gradscope.diagnosis import Inspection
-from gradscope.report.json_ import as_dict
-from gradscope.report.treatment import states_of
 from gradscope.report.base import Canvas
 from gradscope.report.json_ import Json
+from gradscope.report.treatment import states_of
 from gradscope.run_file import MARK, RunFile
 from gradscope.treatment import Stage, Treatment
 
