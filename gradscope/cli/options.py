@@ -70,17 +70,17 @@ def parse_outputs(texts: Iterable[str]) -> tuple[tuple[str, ...], tuple[tuple[Fo
     """``--output`` of inspect: names of the model's outputs, and (format, file) of ``FORMAT:FILE``.
 
     Raises:
-        OptionError: no file after the colon, or one file for two reports.
+        OptionError: a format without a file, or one file for two reports.
     """
     names: list[str] = []
     written: dict[str, Format] = {}
     for text in texts:
-        name, colon, path = text.partition(":")
-        if not colon or name not in list(Format):
+        name, _, path = text.partition(":")
+        if name not in list(Format):
             names.append(text)
             continue
         if not path:
-            hint = f"Give it as {name}:FILE."
+            hint = f"Give it as {name}:FILE; --format {name} prints it."
             raise OptionError(f"'{text}' names no file", where="--output", hint=hint)
         if path in written:
             raise OptionError(f"'{path}' is named twice", where="--output")

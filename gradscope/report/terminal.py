@@ -17,7 +17,7 @@ from gradscope.report.text import count, decades, number, share, shorten
 
 _BARS = {True: ("█", "▓", "░"), False: ("#", "=", "-")}  # weights, slope, derivative
 _HEAT = {True: " ▁▂▃▄▅▆▇█", False: " .:-=+*#@"}
-_MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 6, 3, 3
+_MAX_NOTES, _MAX_FINDINGS, _MAX_SKIPPED, _MAX_PARAMETERS = 4, 6, 3, 3
 
 
 class Terminal:
@@ -71,8 +71,12 @@ def _header(page: Page, m: Measurements) -> None:
         run = f"{m.run.mode} mode, seed {m.run.seed}, {draws}"
         text = f"{sample.samples:,}{total} samples{labels}{held}; {run}"
         page.wrapped(data.ljust(width), "", text)
-    for note in (*m.model.notes, *(n for n in notes if not n.startswith("synthesised")))[:4]:
+    told = [*m.model.notes, *(n for n in notes if not n.startswith("synthesised"))]
+    shown = told if page.canvas.all_layers else told[:_MAX_NOTES]
+    for note in shown:
         page.wrapped("note  ", "dim", note)
+    if len(told) > len(shown):
+        page.line((f"note  and {len(told) - len(shown)} more (--all)", "dim"))
 
 
 def _chosen(sample: SampleInfo) -> tuple[str, list[str]]:

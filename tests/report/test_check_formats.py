@@ -21,7 +21,16 @@ from gradscope.diagnosis import Verdict
 from gradscope.findings import Severity
 from gradscope.report import Canvas, check_format
 from gradscope.report.text import safe
-from tests.report.check_examples import CHECKS, HOSTILE, LOST, compared, hostile, model, result
+from tests.report.check_examples import (
+    CHECKS,
+    HOSTILE,
+    LARGE,
+    LOST,
+    compared,
+    hostile,
+    model,
+    result,
+)
 
 WRITABLE = HOSTILE.replace("\ud800", "")
 """Without the half of a surrogate pair, which a reader cannot give back."""
@@ -30,6 +39,15 @@ SCHEMA = json.loads(
     (Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json").read_text(encoding="utf-8")
 )
 SARIF = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+
+
+def test_github_gets_what_fails_before_what_does_not():
+    passes = model("a.pt", 0, "nothing that fails", Verdict.WARNING, findings=(LARGE,))
+    fails = model("b.pt", 1, "open", Verdict.UNDETERMINED, verdict_counts=True)
+    lines = rendered("github", result(passes, fails, fail_on="undetermined")).splitlines()
+    assert [line.partition(",")[0] for line in lines[:2]] == [
+        "::warning file=b.pt", "::warning file=a.pt"
+    ]  # fmt: skip
 
 
 def rendered(name: str, check: CheckResult) -> str:

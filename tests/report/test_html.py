@@ -97,7 +97,7 @@ def test_a_spread_has_both_ends_and_nothing_twice(n: int, most: int):
 
 def test_there_is_a_small_picture_of_each_kind():
     expected = {FOLDER / f"{name}-{view}.png" for name in MEASURED for view in VIEWS}
-    assert set(FOLDER.iterdir()) == expected
+    assert set(FOLDER.glob("*.png")) == expected
     assert all(picture.stat().st_size < MOST_BYTES for picture in expected)
 
 
@@ -195,3 +195,12 @@ def test_one_file_is_not_two_reports(folder: Path, capsys: pytest.CaptureFixture
     assert "named twice" in capsys.readouterr().err
     assert main([*GOOD, "--out", "a", "--output", "json:a"]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["html", "html:"])
+def test_a_format_without_a_file_is_no_output_of_the_model(
+    text: str, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([*GOOD, "--output", text]) == 2
+    err = capsys.readouterr().err
+    assert f"--output: '{text}' names no file. Give it as html:FILE" in err

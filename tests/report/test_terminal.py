@@ -28,3 +28,15 @@ def test_how_samples_were_chosen_is_told_once(note, said):
     assert said in text
     assert ("note" in text) == note.startswith("the last")
     assert "seed 3" not in text
+
+
+def test_no_note_is_left_out_in_silence():
+    m = EXAMPLES["saturated"]()
+    found = inspection(
+        replace(m, model=replace(m.model, notes=tuple(f"thing {i}" for i in range(6))))
+    )
+    text = render("terminal", found)
+    assert "thing 3" in text
+    assert "thing 4" not in text
+    assert "note  and 2 more (--all)" in text
+    assert all(f"thing {i}" in render("terminal", found, all_layers=True) for i in range(6))
