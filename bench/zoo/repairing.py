@@ -167,7 +167,8 @@ def _judged(task: Task) -> dict[str, Any]:
     path = Path(task.record["path"] + ".pt")
     net = _read(path, config)
     own = condition in OWN_RUN
-    twin = net if own else _read(unit.path("converged", ".pt"), config)
+    last = "converged" if unit.path("converged", ".pt").is_file() else "trained"
+    twin = net if own else _read(unit.path(last, ".pt"), config)
     plain = judged if own else _data(unit, "converged")[1]
     val, test = _halves(judged)
     found: dict[str, Any] = {
