@@ -20,27 +20,8 @@ BUG = 70
 
 
 def exit_status(inspection: Inspection, fail_on: FailOn) -> int:
-    """0, 1 or 3.
+    """0, 1 or 3, as a check of this model alone would end."""
+    from gradscope.checking import count_findings  # here: --help needs the numbers above, no more
+    from gradscope.config import CheckSettings
 
-    ``undetermined`` fails on error findings too: who does not accept a doubt accepts no error.
-    """
-    from gradscope.findings import Severity  # here: --help needs the numbers above, and no more
-
-    if inspection.measurements.is_empty:
-        return NOTHING_MEASURED
-    if fail_on.value == "never":
-        return CLEAN
-    if fail_on.value == "undetermined" and inspection.diagnosis.verdict.value == "undetermined":
-        return FINDINGS
-    limit = Severity.WARNING if fail_on.value == "warning" else Severity.ERROR
-    return FINDINGS if _worst(inspection) >= limit.rank else CLEAN
-
-
-def _worst(inspection: Inspection) -> int:
-    """Rank of the worst finding; the verdict counts as one."""
-    from gradscope.findings import Severity
-
-    verdict = {"unhealthy": Severity.ERROR, "warning": Severity.WARNING}.get(
-        inspection.diagnosis.verdict.value, Severity.INFORMATION
-    )
-    return max([verdict.rank, *(finding.severity.rank for finding in inspection.findings)])
+    return count_findings("", inspection, CheckSettings(fail_on.value)).exit_status

@@ -101,6 +101,8 @@ def test_letters_go_on_after_z():
         ((-1.0, -3.0, -6.0), "falls"),
         ((0.1, 0.9, 0.1), "turns"),
         ((-6.0, -1.0, -6.0), "turns"),
+        ((0.9, 0.1, 0.8), "turns"),  # never above the first one again
+        ((0.1, 0.9, 0.2), "turns"),
         ((-6.0, -5.9, -5.8), "steady"),
         ((0.1, None, 0.5, 0.9), "rises"),
     ],
