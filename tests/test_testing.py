@@ -140,6 +140,7 @@ def test_the_fixture_tells_of_its_models_at_the_end(ran):
     assert "test_models.py::test_fixture  healthy: total" in models
     assert "test_models.py::test_fixture_that_fails  unhealthy: total -" in models
     assert re.search(r"unhealthy: .*; [1-9] errors, \d warnings", models)
+    assert models.count("test_models.py::test_fixture  ") == 1  # setup and teardown tell nothing
 
 
 def test_the_fixture_writes_into_junit(ran):
