@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -185,7 +186,11 @@ def inspect(
     Raises:
         GradscopeError: the request cannot be served, or nothing could be measured.
     """
-    _check(samples, batch_size, draws, mode, seed, trial)
+    samples = None if samples is None else _whole("samples", samples, 1)
+    batch_size, draws = _whole("batch_size", batch_size, 1), _whole("draws", draws, 1)
+    seed, trial = _whole("seed", seed, 0), _whole("trial", trial, 0)
+    if mode not in ("eval", "train"):
+        raise OptionError(f"must be 'eval' or 'train', not {mode!r}", where="mode")
     if trial_optimizer not in (None, *CHOICES):
         what = f"must be one of {', '.join(CHOICES)}, not {trial_optimizer!r}"
         raise OptionError(what, where="trial_optimizer")
@@ -239,17 +244,15 @@ def _path_or_object(value: Any) -> tuple[str | None, Any]:
     return None, value
 
 
-def _check(
-    samples: int | None, batch_size: int, draws: int, mode: str, seed: int, trial: int
-) -> None:
-    """As the command line does."""
-    least = {"samples": (samples, 1), "batch_size": (batch_size, 1), "draws": (draws, 1),
-             "seed": (seed, 0), "trial": (trial, 0)}  # fmt: skip
-    for name, (value, low) in least.items():
-        if value is not None and (not isinstance(value, int) or value < low):
-            raise OptionError(f"must be a whole number from {low}, not {value!r}", where=name)
-    if mode not in ("eval", "train"):
-        raise OptionError(f"must be 'eval' or 'train', not {mode!r}", where="mode")
+def _whole(name: str, value: Any, least: int) -> int:
+    """A whole number of any kind, NumPy's too, as Python's own, which JSON knows."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = least - 1
+    if found < least or isinstance(value, bool):
+        raise OptionError(f"must be a whole number from {least}, not {value!r}", where=name)
+    return found
 
 
 def _device(module: torch.nn.Module | None, wanted: str | None) -> str:

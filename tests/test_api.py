@@ -289,6 +289,8 @@ BAD = {
     "texts": ({"sample": np.array([["a", "b"]])}, "'x' has type <U1"),
     "nothing": ({"sample": 5}, "the sample: gives a int"),
     "samples": ({"samples": 0}, "samples: must be a whole number from 1, not 0"),
+    "flag": ({"draws": True}, "draws: must be a whole number from 1, not True"),
+    "half": ({"seed": 0.5}, "seed: must be a whole number from 0, not 0.5"),
     "mode": ({"mode": "test"}, "mode: must be 'eval' or 'train', not 'test'"),
     "device": ({"device": "cuda"}, "device: the model is on cpu, not on cuda"),
     "limit": ({"limits": {"GS101.totl": -1}}, "GS101 has no 'totl'|totl"),
@@ -301,6 +303,14 @@ def test_refusals_are_one_line(case):
     with pytest.raises(GradscopeError, match=message) as caught:
         gradscope.inspect(Net(), **{"sample": small_data(), **options})
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    numbers = {"samples": 4, "batch_size": 2, "draws": 1, "seed": 3}
+    own = gradscope.inspect(Net(), small_data(), **numbers)
+    other = gradscope.inspect(Net(), small_data(), **{k: np.int64(v) for k, v in numbers.items()})
+    assert type(other.inspection.settings.data.seed) is int
+    assert other.to_dict()["run"] == own.to_dict()["run"]
 
 
 def test_limits_are_used(digits):
