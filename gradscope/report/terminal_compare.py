@@ -21,7 +21,7 @@ from gradscope.report.compare_rows import (
     told,
 )
 from gradscope.report.terminal_page import COLOURS, Page, show_commands
-from gradscope.report.text import count, shorten
+from gradscope.report.text import count, shorten, shorten_places
 
 _LABEL, _NUMBER = 20, 7
 _CYCLE = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -171,10 +171,12 @@ def _findings(page: Page, comparison: Comparison) -> None:
         severity = item.severity.value if item.severity is not None else ""
         lead = f"  {item.state:<6} {severity:<11}  {item.rule}"
         colour = "green" if item.severity is None else COLOURS[item.severity]
-        inside = f"  in {spans(item.letters, comparison)}"
+        # Of two, what changed did so in the second.
+        two = len(comparison.subjects) == 2
+        inside = "" if two else f"  in {spans(item.letters, comparison)}"
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         room = page.width - len(lead) - 2 - len(inside) - len(more)
-        where = f"{shorten(item.where, max(room, 16))}{more}"
+        where = f"{shorten_places(item.where, max(room, 16))}{more}"
         if room >= 16:
             page.line((lead, colour), "  ", where, (inside, "dim"))
         else:
