@@ -17,8 +17,17 @@ ASSIGNED = 256 << 20
 _HINT = "Check --arch and --arch-args."
 
 
-def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...]:
+def fit(
+    module: torch.nn.Module, state: StateDict, where: str, assigned: bool = False
+) -> tuple[str, ...]:
     """Load a state_dict into a module, prefixes of wrappers stripped.
+
+    Args:
+        module: it keeps its tensors, unless they are assigned.
+        state: of the file.
+        where: for messages.
+        assigned: the file's tensors become the parameters. Only where nothing else holds those of
+            the constructor, as a list of them or a view: it would go on with those.
 
     Returns:
         notes for the user.
@@ -47,7 +56,7 @@ def fit(module: torch.nn.Module, state: StateDict, where: str) -> tuple[str, ...
         raise LoadError(_mismatch(missing, unexpected, shapes), where=where, hint=_HINT)
     said = _types(tensors, wanted)
     try:
-        if is_large(wanted) and _is_plain(module):
+        if assigned and is_large(wanted) and _is_plain(module):
             _assign(module, tensors, wanted)
         else:
             module.load_state_dict(tensors)

@@ -171,12 +171,12 @@ def _bound(
     if is_large(state.tensors):
         load_object(arch, option="--arch")  # its file is run outside: what it makes is real
         try:
-            with without_parameters():
+            with without_parameters() as watch:
                 module = build(arch, arguments)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numbers that nothing took: built again below
-                notes = fit(module, state, path)
-            if is_whole(module):
+                notes = fit(module, state, path, assigned=True)
+            if is_whole(module) and not watch.misled(module):
                 return module, notes
         except (LoadError, OptionError):
             pass  # told of below, where it is built for real and still does not fit

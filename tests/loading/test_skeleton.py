@@ -26,7 +26,8 @@ class Base(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
-        HOLLOW.append(self.a.weight.is_meta)
+        with torch._C.DisableTorchFunction():  # unseen: whoever asks gets a model with memory
+            HOLLOW.append(self.a.weight.is_meta)
 
     def forward(self, x):
         return self.b(torch.tanh(self.a(x)))
@@ -159,12 +160,89 @@ class OwnClass(Base):
     def __init__(self):
         super().__init__()
         self.a.weight = Weird(torch.zeros(4, 4))
+
+
+class Device(Base):
+    """Keeps where its parameters are."""
+
+    def __init__(self):
+        super().__init__()
+        self.where = next(self.parameters()).device
+
+    def forward(self, x):
+        return super().forward(x.to(self.where))
+
+
+class DeviceText(Base):
+    def __init__(self):
+        super().__init__()
+        self.where = str(self.b.bias.device)
+
+    def forward(self, x):
+        return super().forward(x.to(self.where))
+
+
+class Branches(Base):
+    def __init__(self):
+        super().__init__()
+        self.sign = 1.0 if self.a.weight.is_cpu else -1.0
+
+    def forward(self, x):
+        return super().forward(x) * self.sign
+
+
+class Recovers(Base):
+    """Goes on where its parameters cannot be looked at."""
+
+    def __init__(self):
+        super().__init__()
+        try:
+            self.scale = 2.0 * bool(self.a.weight.abs().max() < 9)
+        except RuntimeError:
+            self.scale = 99.0
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+class Features(Base):
+    """Random numbers that follow those of the parameters."""
+
+    def __init__(self):
+        torch.manual_seed(7)
+        super().__init__()
+        self.register_buffer("features", torch.randn(4), persistent=False)
+
+    def forward(self, x):
+        return super().forward(x * self.features)
+
+
+class Holds(Base):
+    """Parameters in a list, beside being parameters, and a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.list = [self.a.weight, self.b.weight.view(-1)[:4]]
+
+    def forward(self, x):
+        return super().forward(x) @ self.list[0] + self.list[1]
+
+
+class Draws(Base):
+    """Parameters of random numbers, which the file replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.a.weight = nn.Parameter(torch.randn(4, 4))
 '''
 BUILT_ONCE = (
     "Base", "Table", "Mask", "Cached", "Tied", "TiedLater", "Recurrent", "Spectral", "Frozen",
-    "Half",
+    "Half", "Draws",
 )  # fmt: skip
-BUILT_AGAIN = ("Asks", "Derives", "Moves", "OldNorm", "OwnClass")
+BUILT_AGAIN = (
+    "Asks", "Derives", "Moves", "OldNorm", "OwnClass", "Device", "DeviceText", "Branches",
+    "Recovers", "Features", "Holds",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
