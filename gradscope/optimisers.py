@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,6 +46,10 @@ KINDS: Mapping[str, Kind] = {
 
 CHOICES = ("adam", "adamw", "sgd", "rmsprop")
 """Those that can be asked for by name."""
+
+_FLAGS = frozenset(["nesterov", "amsgrad", "centered", "decoupled_weight_decay"])
+_BELOW = {"momentum": 1.0, "rho": 1.0, "alpha": 1.0}
+"""From where on a setting lets every step grow, or torch refuses it; others: from 1000."""
 
 _SHOWN = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "betas": (0.9, 0.999),
           "amsgrad": False, "centered": False}  # fmt: skip
@@ -114,9 +118,13 @@ def read_group(group: Mapping[str, object]) -> Optimiser | str:
         told = f"the rate its schedule began with{now}"
         rate, remark = begun, f"{remark}; {told}" if remark else told
     if rate is None or not 0 < rate < 1e3:
-        return f"its rate is {group.get('lr')!r}"[:60]
-    settings = tuple((k, v) for k in KINDS[found].takes if (v := _setting(k, group)) is not None)
-    return Optimiser(found, rate, settings, remark)
+        found_rate = group.get("lr")
+        endless = rate is None and type(found_rate) is int  # more digits than Python writes
+        return "its rate is beyond all numbers" if endless else f"its rate is {found_rate!r}"[:60]
+    settings = {k: v for k in KINDS[found].takes if (v := _setting(k, group)) is not None}
+    if settings.get("nesterov") and (not settings.get("momentum") or settings.get("dampening")):
+        return "its nesterov has no momentum, or a dampening"
+    return Optimiser(found, rate, tuple(settings.items()), remark)
 
 
 def _decays_apart(group: Mapping[str, object]) -> bool:
@@ -133,10 +141,10 @@ def _setting(name: str, group: Mapping[str, object]) -> object:
             return None
         pair = [_number(v) for v in value]
         return tuple(pair) if all(v is not None and 0 <= v < 1 for v in pair) else None
-    if isinstance(value, bool):
-        return value
+    if name in _FLAGS:
+        return value if isinstance(value, bool) else None
     number = _number(value)
-    return number if number is not None and 0 <= number < 1e3 else None
+    return number if number is not None and 0 <= number < _BELOW.get(name, 1e3) else None
 
 
 def _number(value: object) -> float | None:
@@ -144,7 +152,7 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if abs(value) <= sys.float_info.max else None
     item = getattr(value, "item", None)
     if getattr(value, "shape", None) == () and callable(item):
         return _number(item())

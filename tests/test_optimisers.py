@@ -111,9 +111,15 @@ def test_a_schedule_began_higher():
         {"lr": None},
         {"lr": torch.ones(3)},
         {"lr": True},
+        {"lr": 10**5000},
+        {"momentum": 0},
+        {"momentum": 5.0},
+        {"momentum": True},
+        {"dampening": 0.5},
     ],
 )
-def test_a_rate_that_is_none_is_no_optimiser(change):
+def test_what_torch_refuses_is_no_optimiser(change):
+    change = {"nesterov": True, "momentum": 0.9, **change}
     assert isinstance(read_group({**made("SGD").state_dict()["param_groups"][0], **change}), str)
 
 
@@ -127,6 +133,14 @@ def test_what_is_not_known_says_so(group):
 def test_settings_that_make_no_sense_are_left_to_the_class(betas):
     read = read_group({**OLD_ADAM, "betas": betas, "eps": "small"})
     assert read.settings == (("amsgrad", False),)
+
+
+@pytest.mark.parametrize(
+    "momentum", [5.0, 1.0, True, -0.1, "much", pytest.param(10**400, id="huge")]
+)
+def test_a_momentum_that_only_grows_is_left_to_the_class(momentum):
+    read = read_group({**made("SGD").state_dict()["param_groups"][0], "momentum": momentum})
+    assert "momentum" not in dict(read.settings)
 
 
 def test_a_rate_in_a_tensor():

@@ -23,7 +23,7 @@ def find_optimiser(loaded: Any) -> Optimiser | str | None:
     if len(groups) > 1:
         return f"it holds {len(groups)} optimisers"
     first = read_group(groups[0][0])
-    rates = {str(g.get("lr")) for g in groups[0]}
+    rates = {getattr(read_group(g), "rate", None) for g in groups[0]}
     if isinstance(first, Optimiser) and len(rates) > 1:
         remark = f"of the first of {len(groups[0])} groups, whose rates differ"
         return Optimiser(first.kind, first.rate, first.settings,

@@ -3,7 +3,6 @@ good engineer would try, at several rates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gradscope.config import ProbeSettings
@@ -67,7 +66,9 @@ def choose(probe: ProbeSettings, own: Optimiser | str | None, *, deep: bool) -> 
         what = f"{KINDS[chosen.kind].name} has no momentum of its own"
         raise OptionError(what, where="--trial-momentum", hint=hint)
     if momentum is not None:
-        settings: Mapping[str, object] = {**dict(chosen.settings), "momentum": momentum}
+        settings: dict[str, object] = {**dict(chosen.settings), "momentum": momentum}
+        if not momentum:
+            settings.pop("nesterov", None)  # it looks ahead along the momentum
         chosen = Optimiser(chosen.kind, chosen.rate, tuple(settings.items()))
     if rate is not None:
         return Choice(chosen.with_rate(rate), (rate,), f"{source}, the rate as asked for")

@@ -245,6 +245,12 @@ def test_clipping_is_a_part_of_the_repair(recurrent, causes, repaired, untouched
     assert replace(other, clip=recipe.clip, rate=recipe.rate) == recipe
 
 
+def test_without_momentum_there_is_no_nesterov():
+    own = Optimiser("sgd", 0.01, (("momentum", 0.9), ("nesterov", True)))
+    choice = choose(ProbeSettings(trial=9, trial_momentum=0.0), own, deep=False)
+    assert dict(choice.optimiser.settings) == {"momentum": 0.0}
+
+
 def test_adam_has_no_momentum_of_its_own():
     with pytest.raises(OptionError, match="--trial-momentum: Adam has no momentum"):
         choose(ProbeSettings(trial=9, trial_momentum=0.5), None, deep=False)
