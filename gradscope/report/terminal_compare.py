@@ -73,7 +73,10 @@ def _subjects(page: Page, comparison: Comparison) -> None:
         else:
             page.line(lead, "  ", shorten(name, room), "  ", (about, "dim"))
     shown = columns(comparison)
-    widths = [max(len(title), 5) for title, _ in shown]
+    widths = [
+        max(len(title), 5, *(len(cell(s.figures)) for s in comparison.subjects))
+        for title, cell in shown
+    ]
     heads = "".join(t.rjust(w + 2) for (t, _), w in zip(shown, widths, strict=True))
     page.line("")
     page.line((f"{' ' * wide}  {'verdict':<12}{heads}  findings", "bold"))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import jsonschema
 import junitparser
 import pytest
 from markdown_it import MarkdownIt
 
+from gradscope.comparing import Figures, compare
 from gradscope.report import COMPARE_FORMATS, Canvas, compare_format
-from tests.comparing.examples import COMPARISONS, checkpoints, hostile, refused, worse
+from tests.comparing.examples import COMPARISONS, checkpoints, hostile, refused, subject, worse
 from tests.renew_golden import COMPARE_SCHEMA
 from tests.report.test_check_formats import SARIF
 
@@ -66,6 +68,15 @@ def test_no_line_is_wider_than_asked_but_for_commands(name: str, width: int):
 def test_ascii_where_the_stream_knows_no_more():
     for make in COMPARISONS.values():
         assert rendered("terminal", make(), Canvas(unicode=False)).isascii()
+
+
+def test_numbers_of_any_length_stay_apart():
+    figures = Figures(-123.4, -1e3, 0.5, -12345.678, 1.0, 2.6e-4)
+    both = [subject(figures=figures), subject(figures=Figures(0.1, 0.1, 0.1, 0.9, 0.9, 0.1))]
+    lines = rendered("terminal", compare(both, 0.1)).splitlines()
+    head, row = next((a, b) for a, b in pairwise(lines) if "verdict" in a)
+    assert len(row.split()) == len(head.split()) + 1  # and the letter
+    assert "2.6e-04" in row.split()
 
 
 def test_all_unfolds_every_place():
