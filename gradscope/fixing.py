@@ -19,7 +19,7 @@ from gradscope.model import Edit, Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, Ranks
-from gradscope.treatment import PLAIN, Outcome, Planned, Run, Stage, Treatment, is_clear
+from gradscope.treatment import PLAIN, Outcome, Planned, Run, Stage, Treatment
 from gradscope.unproven import RANK, TRAINED, Tried, why_not
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Fixing:
     def _verified(self, treated: Treated) -> Treatment:
         """Measured again as it will be written; written only if it is better."""
         after, changed = self._measured_with(treated)
-        improved = is_clear(treated.gain, treated.error)
+        improved = treated.better
         written = self._written(changed, treated) if improved else None
         first, last = treated.stages[0], treated.stages[-1]
         scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"

@@ -17,6 +17,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import is_named
 from gradscope.repair.training import Scored, Trainee
 from gradscope.snapshot import Snapshot
+from gradscope.treatment import is_clear
 
 
 def trainee_of(
@@ -99,6 +100,20 @@ def gain_of(last: Scored, best: Scored, room: float) -> tuple[float | None, floa
     if not bool(torch.isfinite(difference).all()) or len(difference) < 2:
         return None, None
     return float(difference.mean()), float(difference.std()) / math.sqrt(len(difference))
+
+
+def is_proven(last: Scored, first: Scored, room: float) -> bool:
+    """Whether ``last`` is better than ``first`` beyond chance: in its points, or, where a few
+    held-out answers cannot show that, as clearly in its losses and in its points by more than one
+    standard error.
+    """
+    gain, error = gain_of(last, first, room)
+    if is_clear(gain, error):
+        return True
+    if gain is None or error is None or gain <= error:
+        return False
+    lost = Scored(-last.losses, last.losses), Scored(-first.losses, first.losses)
+    return is_clear(*gain_of(*lost, 1.0))
 
 
 def scale_of(trainee: Trainee, data: Minibatches) -> Scale:

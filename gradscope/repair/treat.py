@@ -19,7 +19,15 @@ from gradscope.progress import Progress
 from gradscope.ranks import ALONE, Ranks
 from gradscope.repair.base import Case, RemedyError, Result, perform
 from gradscope.repair.checkpoints import Checkpoints, Keeper
-from gradscope.repair.compare import Scale, floor_of, gain_of, put_back, scale_of, trainee_of
+from gradscope.repair.compare import (
+    Scale,
+    floor_of,
+    gain_of,
+    is_proven,
+    put_back,
+    scale_of,
+    trainee_of,
+)
 from gradscope.repair.events import events
 from gradscope.repair.loop import Trained, train
 from gradscope.repair.methods import remedy
@@ -31,7 +39,7 @@ from gradscope.repair.recipe import SHORTEST, Penalty, Recipe
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
-from gradscope.treatment import PLAIN, Contestant, Planned, Stage, is_clear
+from gradscope.treatment import PLAIN, Contestant, Planned, Stage
 
 Tensors = dict[str, torch.Tensor]
 
@@ -47,6 +55,7 @@ class Treated:
         tensors: new values of parameters and running statistics, by name.
         chosen: the remedy.
         stages, trained, scale, gain, error, samples: for the report.
+        better: whether the gain is beyond chance.
         tanh: whether the tensors belong to the model with tanh for its logistic activations.
         race: all that was tried, the best first.
         products: scales that stand in the file.
@@ -59,6 +68,7 @@ class Treated:
     scale: Scale
     gain: float | None
     error: float | None
+    better: bool
     samples: int
     recipe: str
     split: bool
@@ -193,9 +203,9 @@ class Treating:
         treated = None
         for chosen in ranked[:TRIED]:
             found = self._fine_tuned(chosen, first, raw, again=treated is not None)
-            if treated is None or is_clear(found.gain, found.error):
+            if treated is None or found.better:
                 treated = found
-            if not self.fix.finetune or is_clear(treated.gain, treated.error):
+            if not self.fix.finetune or treated.better:
                 break
         assert treated is not None
         return replace(treated, race=shown if len(shown) > 1 else ())
@@ -224,9 +234,11 @@ class Treating:
             self.ring.enter(state)
             final = self.trainee.score(self.data.held_out())
             stages.append(self._stage("fine-tuned", final, self.drift(raw), ()))
-        gain, error = gain_of(final, _guessing(first, self.scale), self.scale.room)
+        held_against = _guessing(first, self.scale)
+        gain, error = gain_of(final, held_against, self.scale.room)
+        better = is_proven(final, held_against, self.scale.room)
         return Treated(
-            state, name, tuple(stages), trained, self.scale, gain, error,
+            state, name, tuple(stages), trained, self.scale, gain, error, better,
             len(final.points), str(self.recipe), self.data.split, self.tanh,
             products=chosen.result.products,
         )  # fmt: skip
