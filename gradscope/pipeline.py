@@ -262,7 +262,7 @@ def check_device(name: str) -> None:
     except RuntimeError as error:
         raise OptionError(f"torch knows no device '{name}'", where="--device", hint=hint) from error
     try:
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # where numbers are: not on torch's meta device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         # torch without CUDA raises AssertionError, a missing GPU RuntimeError.
         raise OptionError(f"there is no device '{name}'", where="--device", hint=hint) from error

@@ -185,6 +185,7 @@ BAD_OPTIONS: dict[str, list[str]] = {
     "shape misfit": ["inspect", "model.pt", "--input-shape", "5"],
     "shape absurd": ["inspect", "model.pt", "--input-shape", "1000000x1000000x4"],
     "device unknown": ["inspect", "model.pt", "--device", "abacus"],
+    "device without numbers": ["inspect", "model.pt", "--device", "meta"],
     "device absent": ["inspect", "model.pt", "--device", "cuda:77"],
     "loss unknown": ["inspect", "model.pt", "--data", "data.npz", "--loss", "hinge"],
     "loss no module": ["inspect", "model.pt", "--data", "data.npz", "--loss", "no_such:fn"],

@@ -341,6 +341,7 @@ def test_the_status_of_several_processes(codes: dict[int, int], expected: int | 
         (["--processes"], None),
         (["--processes", "0", "check"], None),
         (["--processes", "all", "check"], None),
+        (["--processes", "\N{SUPERSCRIPT TWO}", "check"], None),
     ],
 )
 def test_a_command_line_says_how_many_processes(

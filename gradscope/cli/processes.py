@@ -25,7 +25,7 @@ def split(words: Sequence[str]) -> tuple[int, list[str]]:
     rest = list(words[1:])
     if "=" not in words[0]:
         value = rest.pop(0) if rest else ""
-    if not value.isdigit() or not 1 <= int(value) <= 1024:
+    if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= 1024:
         raise OptionError(f"'{value}' is no number of processes", where=OPTION, hint="Say 4.")
     return int(value), rest
 

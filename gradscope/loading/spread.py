@@ -139,7 +139,7 @@ def _device(place: str | int) -> torch.device:
         return torch.device("cpu")
     try:
         device = torch.device(place)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()  # where numbers are: not on torch's meta device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         hint = f"Use cpu, {DISK}, or the number of a GPU."
         raise OptionError(f"there is no device '{place}'", where=_WHERE, hint=hint) from error

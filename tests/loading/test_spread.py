@@ -131,6 +131,7 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a module left out": ({"0": "cpu"}, r"says nothing of 2\.bias, 2\.weight"),
     "no such device": ({"": "tpu9"}, "there is no device 'tpu9'"),
     "no such GPU": ({"": 93}, "there is no device '93'"),
+    "a device without numbers": ({"": "meta"}, "there is no device 'meta'"),
 }
 
 
