@@ -151,6 +151,15 @@ def _knows_nothing(measured: Measurements) -> bool:
     return _beyond_error(skill.value, skill.error) < LEARNING
 
 
+def is_at_chance(measured: Measurements) -> bool:
+    """Whether no score of the labelled data is better than guessing, beyond two standard errors."""
+    skill = measured.skill
+    if skill is None or not is_scored(measured):
+        return False
+    scores = ((skill.value, skill.error), (skill.accuracy_skill, skill.accuracy_error))
+    return all(_beyond_error(value, error) <= 0.0 for value, error in scores)
+
+
 def bounded_hidden(measured: Measurements) -> list[Site]:
     """Hidden activations that can saturate, in execution order."""
     hidden = (s for s in measured.sites if s.role is Role.HIDDEN)
@@ -211,7 +220,13 @@ def sizes(measured: Measurements) -> dict[str, float]:
     logistic = sum(s.kind in ("sigmoid", "hardsigmoid") for s in hidden)
     usual = LOGISTIC if hidden and 2 * logistic > len(hidden) else 1.0
     every = ((p.name, p.weight.init_ratio) for p in measured.parameters)
-    return {name: ratio / usual for name, ratio in every if ratio}
+    return {name: ratio / usual for name, ratio in every if ratio is not None}
+
+
+def zero_matrices(measured: Measurements) -> list[str]:
+    """Weight matrices that are 0 in every element."""
+    weights = ((p.name, p.weight) for p in measured.parameters if not p.weight.nonfinite_fraction)
+    return [name for name, w in weights if w.init_ratio == 0.0]
 
 
 def typical_ratio(measured: Measurements) -> float | None:

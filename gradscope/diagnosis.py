@@ -29,6 +29,7 @@ from gradscope.judgement import (
     causes_of,
     cautions,
     deciding,
+    left_open,
     not_acquitted,
     open_questions,
     sentence,
@@ -217,7 +218,7 @@ def _judge(m: Measurements, findings: tuple[Finding, ...]) -> Diagnosis:
         told = sentence(causes, doubts)[:-1]
         summary = f"{told}; without labels, converged and stuck look alike."
         return _open(m, summary, causes, doubts, "labels in --data")
-    minor = cautions(findings)
+    minor = [*cautions(findings), *left_open(m, findings)]
     if minor:
         return _found(m, Verdict.WARNING, minor, findings)
     if not m.heads:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradscope.attribution import attenuation_causes, typical_ratio
+from gradscope.attribution import (
+    attenuation_causes,
+    bounded_hidden,
+    is_at_chance,
+    typical_ratio,
+)
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import Measurements
+from gradscope.measurements import Measurements, Role
 
 _ATTENUATION = (Cause.SMALL_WEIGHTS, Cause.DEPTH_GAIN, Cause.FLAT_SLOPE, Cause.DEPTH_DERIVATIVE)
 _ORDER = (
@@ -28,6 +33,9 @@ WHOLE = 0.99
 FAR_TOO_LARGE = 3.2
 """Median size from which weights explain an explosion; below it a moderate gain does, layer after
 layer, and it drives units into saturation as well."""
+
+SATURATED = 0.70
+"""Mean saturated share of a model from which saturation does the harm: GS201's limit."""
 
 WORDS = {
     Cause.NONFINITE: "numbers are not finite",
@@ -88,6 +96,19 @@ def cautions(findings: Sequence[Finding]) -> list[Finding]:
     return [f for f in findings if f.severity is Severity.WARNING and f.cause is not None]
 
 
+_OF_A_START = ("GS107", "GS303")
+"""What a usual start may warn of: branches whose last scale begins at 0."""
+
+
+def left_open(measured: Measurements, findings: Sequence[Finding]) -> list[Finding]:
+    """Warnings without a cause, where labelled data show nothing but chance: they convict nobody,
+    and yet nothing says that the model is well."""
+    if not is_at_chance(measured):
+        return []
+    warned = [f for f in findings if f.severity is Severity.WARNING and f.cause is None]
+    return [f for f in warned if f.code not in _OF_A_START]
+
+
 def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Cause, ...]:
     """Their causes, most important first."""
     found = {f.cause for f in findings if f.cause is not None}
@@ -107,10 +128,23 @@ def causes_of(measured: Measurements, findings: Sequence[Finding]) -> tuple[Caus
             order.remove(Cause.DEAD_UNITS)
             order.insert(order.index(rest[-1] if rest else costly[-1]) + 1, Cause.DEAD_UNITS)
     sized = any(f.code == "GS301" and f.cause and f.about == "model" for f in findings)
-    if (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE and not sized:
+    moderate = (typical_ratio(measured) or 0.0) < FAR_TOO_LARGE and not sized
+    if moderate or _explodes_unsaturated(measured, findings):
         order.remove(Cause.EXPLODING)
         order.insert(order.index(Cause.LARGE_PARAMETERS), Cause.EXPLODING)
     return tuple(c for c in order if c in found)
+
+
+def _explodes_unsaturated(measured: Measurements, findings: Sequence[Finding]) -> bool:
+    """Whether the gradient explodes on a chain of bounded activations that are not saturated as a
+    whole: then the gain is what does harm, however large the weights. With skips what explodes is
+    the sum of many ways."""
+    sat, ledger = measured.hidden_saturation, measured.ledger
+    if sat is None or ledger is None or sat > SATURATED or any(e.bypass for e in ledger.entries):
+        return False
+    hidden = [s for s in measured.sites if s.role is Role.HIDDEN]
+    bounded = len(bounded_hidden(measured)) == len(hidden)
+    return bounded and any(f.code == "GS102" and f.about for f in findings)
 
 
 def _partly_dead(findings: Sequence[Finding]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.findings import Cause
 from gradscope.measurements import (
+    GradientStats,
     InputStats,
     LedgerEntry,
     Measurements,
@@ -53,6 +54,64 @@ def collapsed() -> Measurements:
     entry = LedgerEntry("2/tanh", "2/tanh", "tanh", None, None, None, None, 0.0, 0.0)
     last = site("2/tanh", sample_variance_ratio=1e-9)
     return measured(site("0/tanh"), last, total=-0.5, entries=(entry, entry))
+
+
+AROUND = LedgerEntry("0/tanh", "0/tanh", "tanh", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, bypass=True)
+
+
+def branch(**given) -> Measurements:
+    """A weight whose gradient is 0, since the scale behind it starts at 0."""
+    zero = GradientStats(State.ZERO, 64, 0.0, 0.0, 0.0)
+    return measured(site("0/tanh"), parameters=(parameter("0.weight", gradient=zero),), **given)
+
+
+def one_large(**given) -> Measurements:
+    usual = tuple(parameter(f"{n}.weight") for n in (2, 4, 6))
+    large = parameter("0.weight", weight=weight(init_ratio=50.0))
+    full = site("0/tanh", saturated_fraction=0.95, pre_activation_rms=30.0, shrink=50.0)
+    return measured(full, site("2/tanh"), parameters=(large, *usual), **given)
+
+
+def held(relative: float = 0.0014, **given) -> Measurements:
+    """A GRU whose update gate holds the state, by its mean relative derivative 4 z (1 - z)."""
+    gate = site(
+        "gru.l0/update", kind="sigmoid", gate="update", role=Role.GATE, calls=20,
+        saturated_fraction=0.99, activation_rms=0.999, mean_relative_derivative=relative,
+        pre_activation_rms=8.0,
+    )  # fmt: skip
+    return measured(gate, total=None, **given)
+
+
+def zeros(*names: str, **given) -> Measurements:
+    """Matrices of 0 behind the first activation."""
+    first = site("0/silu", kind="silu", saturated_fraction=None, gradient_state=State.ZERO)
+    none = tuple(parameter(n, weight=weight(init_ratio=0.0)) for n in names)
+    return measured(first, total=None, parameters=(parameter("0.weight"), *none), **given)
+
+
+def idle(z: float, **given) -> Measurements:
+    small = parameter("0.weight", weight=weight(init_ratio=0.05))
+    last = site("0/gelu", kind="gelu", saturated_fraction=None, pre_activation_rms=z)
+    return measured(last, parameters=(small,), entries=(AROUND, AROUND), **given)
+
+
+def carried(read: float, saturated: float | None = None, **given) -> Measurements:
+    """Branches around which the input comes to a head that reads features of this size."""
+    kind = "relu" if saturated is None else "tanh"
+    z = 1.0 if saturated is None else 90.0
+    first = site(f"0/{kind}", kind=kind, saturated_fraction=saturated, pre_activation_rms=z)
+    gradient = GradientStats(State.VALUE, 64, read * 8**0.5, 0.1, 0.4)
+    both = (parameter("0.weight"), parameter("9.weight", gradient=gradient))
+    return measured(
+        first, inputs=(LARGE_INPUT,), parameters=both, entries=(AROUND, AROUND), **given
+    )
+
+
+def explosive(share: float, **given) -> Measurements:
+    """A chain of tanh layers of gain 4."""
+    m = chain(4.0, total=3.5, **given)
+    full = {"saturated_fraction": share, "shrink": 6.0, "pre_activation_rms": 4.0}
+    return replace(m, sites=tuple(replace(s, **full) for s in m.sites))
 
 
 def short() -> Measurements:
@@ -174,7 +233,40 @@ CASES = {
     ),
     "attenuated, no labels": (attenuated(-5.8, -5.3, 0, -0.5, 20), Q, (Cause.DEPTH_GAIN,)),
     "one layer's weights": (
-        measured(site("0/tanh"), total=-5.0, entries=ONE_ENTRY, skill=POOR), H, ()
+        measured(site("0/tanh"), total=-5.0, entries=ONE_ENTRY, skill=skill(0.08)), H, ()
+    ),
+    "one layer's weights, at chance": (
+        measured(site("0/tanh"), total=-5.0, entries=ONE_ENTRY, skill=POOR), W, ()
+    ),
+    "a branch that starts at 0, at chance": (branch(skill=POOR), H, ()),
+    "one layer far too large, at chance": (
+        one_large(skill=accurate(0.0)), W, (Cause.LARGE_PARAMETERS,)
+    ),
+    "one layer far too large, better than chance": (one_large(skill=accurate(0.2)), H, ()),
+    "one layer far too large, no labels": (one_large(), H, ()),
+    "a shut update gate, at chance": (held(skill=POOR), W, (Cause.FORWARD_COLLAPSE,)),
+    "a shut update gate that works": (held(skill=skill(0.9)), H, ()),
+    "a shut update gate, no labels": (held(), H, ()),
+    "an update gate a little open": (held(0.1, skill=POOR), H, ()),
+    "weights of 0": (zeros("2.weight", "4.weight", skill=POOR), U, (Cause.SMALL_WEIGHTS,)),
+    "a head of 0, which grows": (zeros("4.weight", skill=POOR), W, (Cause.SMALL_WEIGHTS,)),
+    "idle branches": (idle(0.02, skill=POOR), W, (Cause.SMALL_WEIGHTS,)),
+    "small weights behind a norm": (idle(0.22, skill=POOR), H, ()),
+    "large inputs by the skips": (carried(200.0, skill=POOR), W, (Cause.LARGE_INPUTS,)),
+    "large inputs by the skips, learned": (carried(200.0, skill=skill(0.9)), H, ()),
+    "skips after a norm": (carried(1.0, skill=POOR), H, ()),
+    "a regression that large inputs throw": (
+        carried(200.0, 0.99, skill=replace(skill(-33.0), loss_kind="mse", accuracy=None)),
+        U, (Cause.LARGE_INPUTS,),
+    ),
+    "answers that large inputs throw": (
+        carried(200.0, 0.99, skill=accurate(0.0)), W, (Cause.LARGE_INPUTS,)
+    ),
+    "exploding, large, not saturated": (
+        explosive(0.6, skill=POOR), U, (Cause.EXPLODING, Cause.LARGE_PARAMETERS)
+    ),
+    "exploding, large, saturated": (
+        explosive(0.85, skill=POOR), U, (Cause.LARGE_PARAMETERS, Cause.EXPLODING)
     ),
     "skilled, whatever else": (replace(attenuated(-6, -6, 0, 0), skill=skill(0.9)), H, ()),
     "right answers, whatever the loss": (

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from gradscope.attribution import zero_matrices
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role, SampleInfo, Site, Units
 from gradscope.places import indexed
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, poor_skill, site
+from gradscope.rules.examples import measured, parameter, poor_skill, site, weight
 
 
 class DeadRelu(Rule):
@@ -21,10 +22,11 @@ class DeadRelu(Rule):
     explanation = (
         "Some dead units are common in trained networks, so few of them are information. Where "
         "most of a layer is dead it is a warning, and an error if labelled data show that the "
-        "model does not work: the few others are all that it has. Where all of it is dead it is an "
-        "error in any case: no gradient comes through. Neither holds where a skip connection leads "
-        "around it. Too few samples make live units look dead; below the limit nothing is said "
-        "above information."
+        "model does not work: the few others are all that it has. Where all of it is dead it is "
+        "an error in any case: no gradient comes through. Neither holds where a skip connection "
+        "leads around it. Where the weights that feed a layer are all 0 they are the cause. Too "
+        "few samples make live units look dead; below the limit nothing is said above "
+        "information."
     )
     thresholds: ClassVar = {
         "error": Threshold(0.99, "share of units", "no gradient comes through the layer"),
@@ -33,7 +35,7 @@ class DeadRelu(Rule):
         ),
         "samples": Threshold(32, "samples", "a unit that is on for 1 in 10 shows itself"),
     }
-    causes = (Cause.DEAD_UNITS,)
+    causes = (Cause.DEAD_UNITS, Cause.SMALL_WEIGHTS)
     remedy = Remedy(
         "Subtract the median pre-activation of the dead units from their biases; lower the "
         "learning rate; use a leaky ReLU or a normalisation layer."
@@ -42,7 +44,7 @@ class DeadRelu(Rule):
 
     def check(self, measured: Measurements) -> Iterator[Finding]:
         enough = measured.sample.samples >= self.limit("samples")
-        around = _bypassed(measured)
+        around, zeros = _bypassed(measured), zero_matrices(measured)
         for found in measured.sites:
             units = found.units
             if units is None or not units.dead_count or found.role is not Role.HIDDEN:
@@ -55,8 +57,8 @@ class DeadRelu(Rule):
                 f"{measured.sample.samples:,} samples (limit {limit:.0%})"
             )
             yield self.finding(
-                severity, where, message, value=share, threshold=limit, cause=Cause.DEAD_UNITS,
-                about=found.id,
+                severity, where, message, value=share, threshold=limit,
+                cause=_cause(found, zeros), about=found.id,
             )  # fmt: skip
 
     def _severity(
@@ -79,7 +81,13 @@ class DeadRelu(Rule):
             measured(_relu(1)), measured(_relu(7)), measured(_relu(8)),
             measured(_relu(7), skill=poor_skill()),
             measured(_relu(8), sample=few),
+            measured(_relu(8), parameters=(parameter("0.weight", weight=weight(init_ratio=0.0)),)),
         )  # fmt: skip
+
+
+def _cause(found: Site, zeros: Sequence[str]) -> Cause:
+    """Weights that are all 0 are what kills the units behind them."""
+    return Cause.SMALL_WEIGHTS if set(found.parameters) & set(zeros) else Cause.DEAD_UNITS
 
 
 def _bypassed(measured: Measurements) -> set[str]:

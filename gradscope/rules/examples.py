@@ -112,3 +112,8 @@ def chain(ratio: float, layers: int = 14, **given: Any) -> Measurements:
 def poor_skill() -> Skill:
     """Labelled data show that the model has not learned its task."""
     return Skill(0.05, 0.02, 2.2, "cross-entropy", "integer labels", 0.2, True, 450)
+
+
+def at_chance() -> Skill:
+    """Labelled data show a model that is confidently wrong."""
+    return Skill(-0.8, 0.1, 4.1, "cross-entropy", "integer labels", 0.1, True, 450, 0.1, 0.0, 0.02)

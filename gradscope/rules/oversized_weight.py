@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from gradscope.attribution import bounded_hidden, saturation_cause, sizes, typical_ratio
+from gradscope.attribution import (
+    bounded_hidden,
+    is_at_chance,
+    saturation_cause,
+    sizes,
+    typical_ratio,
+)
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Parameter, Site
 from gradscope.places import listed
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, parameter, poor_skill, site, weight
+from gradscope.rules.examples import at_chance, measured, parameter, poor_skill, site, weight
 
 
 class OversizedWeight(Rule):
@@ -25,10 +31,11 @@ class OversizedWeight(Rule):
         "init_ratio (root mean square over that of a usual start), the largest weight and the "
         "spectral norm are shown as evidence. A constant filter bank, or large weights before a "
         "ReLU or a normalisation, are nothing to worry about. A warning where the activation is "
-        "saturated like GS201's, else information. Where labelled data show that the model does "
-        "not work, weights of which a good part is far too large are an error whatever they feed: "
-        "nothing saturates behind a ReLU or a normalisation, but no step of a usual size moves "
-        "them. In a logistic network four times as large is usual."
+        "saturated like GS201's, or where labelled data show nothing but chance and the weights "
+        "are far larger than usual as well; else information. Where labelled data show that the "
+        "model does not work, weights of which a good part is far too large are an error whatever "
+        "they feed: nothing saturates behind a ReLU or a normalisation, but no step of a usual "
+        "size moves them. In a logistic network four times as large is usual."
     )
     thresholds: ClassVar = {
         "shrink": Threshold(
@@ -96,6 +103,9 @@ class OversizedWeight(Rule):
             share = found.saturated_fraction or 0.0
             widespread = mean > self.limit("saturated")
             full = share > self.limit("saturated" if widespread else "alone")
+            full = full or (
+                is_at_chance(measured) and _size(measured, blamed) > self.limit("typical")
+            )
             yield self.finding(
                 Severity.WARNING if full else Severity.INFORMATION, blamed.name,
                 self._message(blamed, found, alpha), value=alpha, threshold=limit,
@@ -131,10 +141,16 @@ class OversizedWeight(Rule):
         return (
             measured(full, parameters=weights),
             measured(half, parameters=weights),
+            measured(half, parameters=(*usual, *weights), skill=at_chance()),
             measured(site("0/relu", kind="relu"), parameters=weights, skill=poor_skill()),
             measured(site("0/relu", kind="relu"), parameters=mixed),
             measured(site("0/relu", kind="relu"), parameters=mixed, skill=poor_skill()),
         )
+
+
+def _size(measured: Measurements, blamed: Parameter) -> float:
+    """Over the usual size; 0 where there is none to compare with."""
+    return sizes(measured).get(blamed.name, 0.0)
 
 
 def _largest(feeding: list[Parameter]) -> Parameter | None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from gradscope.attribution import is_at_chance
 from gradscope.findings import Cause, Finding, Severity
-from gradscope.measurements import Measurements, Parameter, Role
+from gradscope.measurements import LedgerEntry, Measurements, Parameter, Role
 from gradscope.places import listed, plural
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import measured, parameter, poor_skill, site, time_ledger, weight
+from gradscope.rules.examples import (
+    at_chance,
+    measured,
+    parameter,
+    poor_skill,
+    site,
+    time_ledger,
+    weight,
+)
 
 
 class SmallWeights(Rule):
@@ -19,19 +28,25 @@ class SmallWeights(Rule):
     name = "small-weights"
     summary = "The weights are too small: signal and gradient fade layer after layer."
     explanation = (
-        "init_ratio is the weights' root mean square over that of a usual start (1 / sqrt(fan_in), "
-        "times sqrt 2 before ReLU). Judged are weights that feed hidden activations; a warning "
-        "where most of them are small and the ledger shows what it costs: decades lost to the "
-        "weights at every layer. Small weights before a normalisation, or in one layer alone, are "
-        "information at most. Where recurrent matrices alone are small the signal fades in time, "
-        "which GS104 finds. In a recurrent layer whose gradient dies in time small weights are an "
-        "error where labelled data show that the model does not work."
+        "init_ratio is the weights' root mean square over that of a usual start (1 / "
+        "sqrt(fan_in), times sqrt 2 before ReLU). Judged are weights that feed hidden "
+        "activations; a warning where most of them are small and the ledger shows what it costs: "
+        "decades lost to the weights at every layer. Small weights before a normalisation, or in "
+        "one layer alone, are information at most. A ledger over skips loses nothing, whatever "
+        "the branches do: there it is a warning where hardly anything arrives at their "
+        "activations and labelled data show nothing but chance, for the network is then the "
+        "identity. Where recurrent matrices alone are small the signal fades in time, which GS104 "
+        "finds. In a recurrent layer whose gradient dies in time small weights are an error where "
+        "labelled data show that the model does not work."
     )
     thresholds: ClassVar = {
         "init_ratio": Threshold(0.3, "ratio", "torch's own default start has .58 (.41 for ReLU)"),
         "decades": Threshold(-0.45, "decades a layer", "N(0, .05) loses .9, the default start .28"),
         "share": Threshold(0.5, "share", "of the weights that feed hidden activations"),
         "time": Threshold(-6.0, "decades", "through time, as GS104's total"),
+        "signal": Threshold(
+            0.1, "root mean square", "of z: N(0, .01) without norms .02; fresh residual nets .4 up"
+        ),
     }
     causes = (Cause.SMALL_WEIGHTS,)
     remedy = Remedy(
@@ -49,9 +64,10 @@ class SmallWeights(Rule):
             return
         lost = _per_layer(measured)
         layers = lost is not None and lost < self.limit("decades")
-        costly = layers or _dies_in_time(measured, self.limit("time"))
+        idle = is_at_chance(measured) and _idle_branches(measured, self.limit("signal"))
+        costly = layers or idle or _dies_in_time(measured, self.limit("time"))
         severity = Severity.WARNING if costly else Severity.INFORMATION
-        if costly and not layers:
+        if costly and not layers and not idle:
             severity = self.graver(measured)
         ratios = sorted(p.weight.init_ratio or 0.0 for p in small)
         middle = ratios[len(ratios) // 2]
@@ -73,12 +89,15 @@ class SmallWeights(Rule):
     def fails() -> tuple[Measurements, ...]:
         gone = time_ledger(total=-22.0)
         tiny = parameter("0.weight", weight=weight(rms=0.05, init_ratio=0.14))
+        around = LedgerEntry("0/gelu", "0/gelu", "gelu", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, bypass=True)
+        branch = site("0/gelu", kind="gelu", saturated_fraction=None, pre_activation_rms=0.02)
         return (
             measured(site("0/tanh"), parameters=(tiny,), total=-17.0, weight=-17.0, layers=20),
             measured(site("0/tanh"), parameters=(tiny,), total=None),
             measured(
                 site("0/tanh"), parameters=(tiny,), total=None, time=(gone,), skill=poor_skill()
             ),
+            measured(branch, parameters=(tiny,), entries=(around, around), skill=at_chance()),
         )
 
 
@@ -94,6 +113,14 @@ def _only_in_time(small: list[Parameter]) -> bool:
     """Whether only matrices from one step to the next are small: what comes in passes, and what
     fades fades in time, which GS104 finds."""
     return all(p.name.rpartition(".")[2].startswith("weight_hh") for p in small)
+
+
+def _idle_branches(measured: Measurements, limit: float) -> bool:
+    """Whether a skip leads around every activation of the ledger, and z is tiny at all of them."""
+    entries = measured.ledger.entries if measured.ledger is not None else ()
+    hidden = [s.pre_activation_rms for s in measured.sites if s.role is Role.HIDDEN]
+    around = bool(entries) and all(e.bypass for e in entries)
+    return around and bool(hidden) and all(z is not None and z < limit for z in hidden)
 
 
 def _per_layer(measured: Measurements) -> float | None:

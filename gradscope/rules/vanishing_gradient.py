@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from gradscope.attribution import attenuation_causes, is_scored, lone_layer, saturation_cause
+from gradscope.attribution import (
+    attenuation_causes,
+    is_scored,
+    lone_layer,
+    saturation_cause,
+    zero_matrices,
+)
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Head, Ledger, LedgerEntry, Measurements, Role, Site, State
 from gradscope.rules.base import Remedy, Rule, Threshold
-from gradscope.rules.examples import chain, measured, poor_skill, site
+from gradscope.rules.examples import chain, measured, parameter, poor_skill, site, weight
 from gradscope.typical import typical_gain
 
 
@@ -24,14 +30,15 @@ class VanishingGradient(Rule):
     explanation = (
         "g is the smaller of two gains from the last hidden activation to the first, in decades: "
         "the root mean square over samples, and the median. It is measured with random cotangents "
-        "at the output, so it says nothing about how far the loss has come down. The ledger of the "
-        "report says at which layer the decades are lost, and whether to the weights, the slope of "
-        "the activation or its derivative. Lost to the weights of a single layer it is a warning: "
-        "that layer's own gradient is not small, so it usually recovers. Converged networks lose "
-        "gradient too, and work: without labels it is a warning. Every head is judged by itself, "
-        "and named; that the first one works acquits no other. On a chain the layers are also "
-        "taken by themselves: where a signal spread over all directions would pass them, padding "
-        "and pooling make g small, and it is a warning; where it would be lost as well, less is an "
+        "at the output, so it says nothing about how far the loss has come down. The ledger of "
+        "the report says at which layer the decades are lost, and whether to the weights, the "
+        "slope of the activation or its derivative. Lost to the weights of a single layer it is a "
+        "warning: that layer's own gradient is not small, so it usually recovers; so it is with a "
+        "single matrix of zeros, as some heads start. Converged networks lose gradient too, and "
+        "work: without labels it is a warning. Every head is judged by itself, and named; that "
+        "the first one works acquits no other. On a chain the layers are also taken by "
+        "themselves: where a signal spread over all directions would pass them, padding and "
+        "pooling make g small, and it is a warning; where it would be lost as well, less is an "
         "error."
     )
     thresholds: ClassVar = {
@@ -64,7 +71,9 @@ class VanishingGradient(Rule):
         gone = _without_any(measured)
         if gone is not None:
             limit = self.limit("total")
-            severity = Severity.ERROR if is_scored(measured) else Severity.WARNING
+            grows = len(zero_matrices(measured)) == 1  # its own gradient is not 0
+            decides = is_scored(measured) and not grows
+            severity = Severity.ERROR if decides else Severity.WARNING
             message = f"no gradient at all arrives here, of any sample (limit {limit:.1f} decades)"
             yield self.finding(
                 severity, gone.id, message, threshold=limit,
@@ -124,9 +133,11 @@ class VanishingGradient(Rule):
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
         lost = replace(_ENTRY, weight=-4.8, gain=-4.9)
+        zeros = parameter("2.weight", weight=weight(init_ratio=0.0))
         silent = site("0/tanh", gradient_state=State.ZERO, saturated_fraction=1.0)
         return (
             measured(silent, total=None, skill=poor_skill()),
+            measured(silent, total=None, parameters=(zeros,), skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8, skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8),
             measured(site("0/tanh"), total=-2.3),
@@ -163,7 +174,9 @@ def _without_any(measured: Measurements) -> Site | None:
 
 
 def _cause_of_nothing(measured: Measurements, first: Site) -> Cause:
-    """Saturation to the last bit, else dead units."""
+    """Weights that are all 0, saturation to the last bit, else dead units."""
+    if zero_matrices(measured):
+        return Cause.SMALL_WEIGHTS
     if first.saturated_fraction is None:
         return Cause.DEAD_UNITS
     return saturation_cause(measured, first) or Cause.DEPTH_DERIVATIVE
