@@ -8,6 +8,7 @@ samples well under a second.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 
@@ -74,7 +75,18 @@ def _rows(sample: Sample) -> tuple[torch.Tensor, torch.Tensor]:
     varies = sd > 1e-9 * sd.max().clamp_min(1e-300)
     if not bool(varies.any()):
         raise _Unfit("all samples are the same")
-    return ((x - mean) / sd)[:, varies], y
+    once = _distinct(x)
+    if len(once) < _FEWEST:
+        raise _Unfit(f"{len(once)} different samples are too few")
+    return ((x - mean) / sd)[once][:, varies], y[once]
+
+
+def _distinct(x: torch.Tensor) -> list[int]:
+    """The first of rows that are equal: another of them would tell the answer that is left out."""
+    first: dict[bytes, int] = {}
+    for i, row in enumerate(x.numpy()):
+        first.setdefault(hashlib.sha256(row.tobytes()).digest(), i)
+    return list(first.values())
 
 
 def _inputs(batch: Batch) -> Iterator[torch.Tensor]:

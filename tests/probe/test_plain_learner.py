@@ -63,6 +63,21 @@ def test_it_learns_nothing_where_there_is_nothing():
         assert found.score < 3 * found.error
 
 
+def test_what_is_repeated_tells_nothing_of_itself():
+    """Labels without a meaning, each sample four times: it would be all right by its copies."""
+    x, labels = (
+        rows(100, 5),
+        torch.randint(0, 3, (100,), generator=torch.Generator().manual_seed(2)),
+    )
+    for y, kind in ((labels, "cross-entropy"), (rows(100, 1, 3), "mse")):
+        four = [t.repeat(4, *[1] * (t.dim() - 1)) for t in (x, y)]
+        found, once = reference(sample_of(*four), kind), reference(sample_of(x, y), kind)
+        assert found.score == pytest.approx(once.score, abs=1e-6)
+        assert found.samples == once.samples == 100
+    few = [t[:20].repeat(4, *[1] * (t.dim() - 1)) for t in (x, labels)]
+    assert "20 different samples" in reference(sample_of(*few), "cross-entropy").reason
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_scale_and_offset_of_the_inputs_do_not_matter(scale):
     x, y = rings()
