@@ -86,7 +86,7 @@ def zeros(*names: str, **given) -> Measurements:
     """Matrices of 0 behind the first activation."""
     first = site("0/silu", kind="silu", saturated_fraction=None, gradient_state=State.ZERO)
     none = tuple(parameter(n, weight=weight(init_ratio=0.0)) for n in names)
-    return measured(first, total=None, parameters=(parameter("0.weight"), *none), **given)
+    return measured(first, total=None, parameters=(parameter("6.weight"), *none), **given)
 
 
 def idle(z: float, **given) -> Measurements:
@@ -107,9 +107,25 @@ def carried(read: float, saturated: float | None = None, **given) -> Measurement
     )
 
 
-def explosive(share: float, **given) -> Measurements:
-    """A chain of tanh layers of gain 4."""
+def dead_behind(ratio: float, **given) -> Measurements:
+    off = site("0/relu", kind="relu", saturated_fraction=None,
+               units=Units(8, None, None, 8, (), tuple(range(8))))  # fmt: skip
+    before = parameter("0.weight", weight=weight(init_ratio=ratio))
+    return measured(off, parameters=(before, parameter("2.weight")), **given)
+
+
+def sizes_of(*ratios: float, **given) -> Measurements:
+    """ReLU layers with weights of these sizes."""
+    every = (parameter(f"{i}.weight", weight=weight(init_ratio=r)) for i, r in enumerate(ratios))
+    return measured(site("0/relu", kind="relu"), parameters=tuple(every), **given)
+
+
+def explosive(share: float, bypass: bool = False, **given) -> Measurements:
+    """Tanh layers of gain 4, on a chain or in branches."""
     m = chain(4.0, total=3.5, **given)
+    ledger = m.heads[0].ledger
+    entries = tuple(replace(e, bypass=bypass) for e in ledger.entries)
+    m = replace(m, heads=(replace(m.heads[0], ledger=replace(ledger, entries=entries)),))
     full = {"saturated_fraction": share, "shrink": 6.0, "pre_activation_rms": 4.0}
     return replace(m, sites=tuple(replace(s, **full) for s in m.sites))
 
@@ -249,7 +265,8 @@ CASES = {
     "a shut update gate, no labels": (held(), H, ()),
     "an update gate a little open": (held(0.1, skill=POOR), H, ()),
     "weights of 0": (zeros("2.weight", "4.weight", skill=POOR), U, (Cause.SMALL_WEIGHTS,)),
-    "a head of 0, which grows": (zeros("4.weight", skill=POOR), W, (Cause.SMALL_WEIGHTS,)),
+    "one matrix of 0, which grows": (zeros("0.weight", skill=POOR), W, (Cause.SMALL_WEIGHTS,)),
+    "a head that starts at 0": (zeros("4.weight", skill=POOR), H, ()),
     "idle branches": (idle(0.02, skill=POOR), W, (Cause.SMALL_WEIGHTS,)),
     "small weights behind a norm": (idle(0.22, skill=POOR), H, ()),
     "large inputs by the skips": (carried(200.0, skill=POOR), W, (Cause.LARGE_INPUTS,)),
@@ -264,6 +281,21 @@ CASES = {
     ),
     "exploding, large, not saturated": (
         explosive(0.6, skill=POOR), U, (Cause.EXPLODING, Cause.LARGE_PARAMETERS)
+    ),
+    "exploding, large, over skips": (
+        explosive(0.6, bypass=True, skill=POOR),
+        U, (Cause.LARGE_PARAMETERS, Cause.EXPLODING),
+    ),
+    "a likelihood that large inputs throw": (
+        carried(200.0, 0.99, skill=replace(skill(-33.0), loss_kind="nll", accuracy=None)),
+        W, (Cause.LARGE_INPUTS,),
+    ),
+    "dead behind weights of 0": (
+        dead_behind(0.0, skill=POOR), U, (Cause.SMALL_WEIGHTS,)
+    ),
+    "dead behind others": (dead_behind(1.0, skill=POOR), U, (Cause.DEAD_UNITS,)),
+    "large in half, 0 in the other": (
+        sizes_of(0.0, 0.0, 0.0, 0.0, 9.0, skill=POOR), H, ()
     ),
     "exploding, large, saturated": (
         explosive(0.85, skill=POOR), U, (Cause.LARGE_PARAMETERS, Cause.EXPLODING)

@@ -34,7 +34,8 @@ class VanishingGradient(Rule):
         "the report says at which layer the decades are lost, and whether to the weights, the "
         "slope of the activation or its derivative. Lost to the weights of a single layer it is a "
         "warning: that layer's own gradient is not small, so it usually recovers; so it is with a "
-        "single matrix of zeros, as some heads start. Converged networks lose gradient too, and "
+        "single matrix of zeros, and information where that is the last one, as some networks "
+        "start. Converged networks lose gradient too, and "
         "work: without labels it is a warning. Every head is judged by itself, and named; that "
         "the first one works acquits no other. On a chain the layers are also taken by "
         "themselves: where a signal spread over all directions would pass them, padding and "
@@ -71,13 +72,16 @@ class VanishingGradient(Rule):
         gone = _without_any(measured)
         if gone is not None:
             limit = self.limit("total")
-            grows = len(zero_matrices(measured)) == 1  # its own gradient is not 0
-            decides = is_scored(measured) and not grows
+            zeros = zero_matrices(measured)
+            alone = len(zeros) == 1  # its own gradient is not 0: it grows
+            fresh = alone and _is_head(measured, zeros[0])
+            decides = is_scored(measured) and not alone
             severity = Severity.ERROR if decides else Severity.WARNING
+            severity = Severity.INFORMATION if fresh else severity
             message = f"no gradient at all arrives here, of any sample (limit {limit:.1f} decades)"
             yield self.finding(
                 severity, gone.id, message, threshold=limit,
-                cause=_cause_of_nothing(measured, gone), hinges=True, about="no gradient",
+                cause=_cause_of_nothing(measured, gone), hinges=not fresh, about="no gradient",
             )  # fmt: skip
         yield from self._dead_heads(measured)
         for head in measured.heads:
@@ -133,11 +137,13 @@ class VanishingGradient(Rule):
     @staticmethod
     def fails() -> tuple[Measurements, ...]:
         lost = replace(_ENTRY, weight=-4.8, gain=-4.9)
-        zeros = parameter("2.weight", weight=weight(init_ratio=0.0))
+        zeros = parameter("0.weight", weight=weight(init_ratio=0.0))
+        head = parameter("9.weight", weight=weight(init_ratio=0.0))
         silent = site("0/tanh", gradient_state=State.ZERO, saturated_fraction=1.0)
         return (
             measured(silent, total=None, skill=poor_skill()),
             measured(silent, total=None, parameters=(zeros,), skill=poor_skill()),
+            measured(silent, total=None, parameters=(head,), skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8, skill=poor_skill()),
             measured(site("0/tanh"), total=-5.8),
             measured(site("0/tanh"), total=-2.3),
@@ -171,6 +177,11 @@ def _without_any(measured: Measurements) -> Site | None:
     if first is None or not measured.heads or measured.heads[0].input_gain is not None:
         return None
     return first if first.gradient_state is State.ZERO else None
+
+
+def _is_head(measured: Measurements, name: str) -> bool:
+    """Whether a matrix feeds no activation, as the last one."""
+    return not any(name in s.parameters for s in measured.sites)
 
 
 def _cause_of_nothing(measured: Measurements, first: Site) -> Cause:
