@@ -73,9 +73,9 @@ class VanishingGradient(Rule):
         if gone is not None:
             limit = self.limit("total")
             zeros = zero_matrices(measured)
-            alone = len(zeros) == 1  # its own gradient is not 0: it grows
-            fresh = alone and _is_head(measured, zeros[0])
-            decides = is_scored(measured) and not alone
+            single = len(zeros) == 1  # its own gradient is not 0: it grows
+            fresh = single and _is_head(measured, zeros[0])
+            decides = is_scored(measured) and not single
             severity = Severity.ERROR if decides else Severity.WARNING
             severity = Severity.INFORMATION if fresh else severity
             message = f"no gradient at all arrives here, of any sample (limit {limit:.1f} decades)"
