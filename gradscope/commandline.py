@@ -57,7 +57,7 @@ def _repair(repair: FixSettings) -> Iterator[str]:
         yield "--no-finetune"
     yield from _option("--regularize", repair.regularize)
     yield from _option("--strength", _text(repair.strength))
-    yield from _option("--epochs", str(repair.epochs))
+    yield from _option("--epochs", _text(repair.epochs))
     yield from _option("--lr", _text(repair.rate))
     yield from _option("--optimizer", repair.optimizer)
     yield from _option("--batch-size", str(repair.batch_size))

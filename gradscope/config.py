@@ -101,7 +101,7 @@ class FixSettings:
         finetune: whether to train after the remedy.
         regularize: none, l2, l1, adamw, max-norm or spectral.
         strength: of it.
-        epochs: of fine-tuning; of few samples an epoch is 25 steps and not one pass.
+        epochs: of fine-tuning; None: 40, which are of 25 steps at least where samples are few.
         rate: learning rate; None: 1e-3, or 3e-4 from 30 hidden layers.
         optimizer: adam, adamw or sgd.
         batch_size: samples a step.
@@ -122,7 +122,7 @@ class FixSettings:
     finetune: bool = True
     regularize: str = "l2"
     strength: float = 1e-4
-    epochs: int = 40
+    epochs: int | None = None
     rate: float | None = None
     optimizer: str = "adam"
     batch_size: int = 32

@@ -165,11 +165,14 @@ def fix(
         typer.Option(min=0.0, metavar="X", help="Of --regularize.", rich_help_panel=_TRAIN),
     ] = None,
     epochs: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, metavar="N", help="At most; of 25 steps or more each.", rich_help_panel=_TRAIN
+            min=1,
+            metavar="N",
+            help="Passes over the data at most; by default 40, of 25 steps or more each.",
+            rich_help_panel=_TRAIN,
         ),
-    ] = 40,
+    ] = None,
     lr: Annotated[
         float | None,
         typer.Option(

@@ -102,15 +102,16 @@ def gain_of(last: Scored, best: Scored, room: float) -> tuple[float | None, floa
     return float(difference.mean()), float(difference.std()) / math.sqrt(len(difference))
 
 
-def is_proven(last: Scored, first: Scored, room: float) -> bool:
+def is_proven(last: Scored, first: Scored, room: float, floor: float) -> bool:
     """Whether ``last`` is better than ``first`` beyond chance: in its points, or, where a few
     held-out answers cannot show that, as clearly in its losses and in its points by more than one
-    standard error.
+    standard error. The losses alone tell the wrong from the undecided as well, so that ``last``
+    must do better than a guess, too: its points lie above ``floor``.
     """
     gain, error = gain_of(last, first, room)
     if is_clear(gain, error):
         return True
-    if gain is None or error is None or gain <= error:
+    if gain is None or error is None or gain <= error or last.mean <= floor:
         return False
     lost = Scored(-last.losses, last.losses), Scored(-first.losses, first.losses)
     return is_clear(*gain_of(*lost, 1.0))

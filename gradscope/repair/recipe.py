@@ -10,8 +10,11 @@ import torch
 
 from gradscope.optimisers import KINDS, Optimiser
 
+EPOCHS = 40
+"""Where their number is not given."""
+
 SHORTEST = 25
-"""Steps that count as an epoch at least: a weight moves by the rate a step, so that a hundred
+"""Steps that such an epoch has at least: a weight moves by the rate a step, so that a hundred
 samples need as many steps as a thousand, and as long a patience."""
 
 

@@ -35,7 +35,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED, PREPARED
 from gradscope.repair.race import Candidate, Ring, finite
-from gradscope.repair.recipe import SHORTEST, Penalty, Recipe
+from gradscope.repair.recipe import EPOCHS, SHORTEST, Penalty, Recipe
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
@@ -236,7 +236,7 @@ class Treating:
             stages.append(self._stage("fine-tuned", final, self.drift(raw), ()))
         held_against = _guessing(first, self.scale)
         gain, error = gain_of(final, held_against, self.scale.room)
-        better = is_proven(final, held_against, self.scale.room)
+        better = is_proven(final, held_against, self.scale.room, self.recipe.floor)
         return Treated(
             state, name, tuple(stages), trained, self.scale, gain, error, better,
             len(final.points), str(self.recipe), self.data.split, self.tanh,
@@ -389,17 +389,18 @@ def _recipe(
     m = before.measurements
     batch = fixed or fix.batch_size
     count = sample.samples if validation is not None else round(sample.samples * 0.75)
-    an_epoch = max(SHORTEST, count // batch)
+    a_pass = max(1, count // batch)
+    an_epoch = max(SHORTEST, a_pass) if fix.epochs is None else a_pass
     deep = m.ledger is not None and len(m.ledger.entries) >= 30
     recurrent = m.ledger is not None and bool(m.ledger.time)
     exploding = any(c.value == "exploding" for c in before.diagnosis.causes)
     return Recipe(
-        steps=fix.epochs * an_epoch,
+        steps=(fix.epochs or EPOCHS) * an_epoch,
         rate=fix.rate or (3e-4 if deep else 1e-3),
         batch=batch,
         clip=1.0 if recurrent or exploding else None,
         optimizer="adamw" if fix.regularize == "adamw" else fix.optimizer,
         penalty=Penalty(fix.regularize, fix.strength),
-        every=max(1, an_epoch),
+        every=an_epoch,
         patience=fix.patience,
     )

@@ -124,7 +124,7 @@ def test_a_model_that_cannot_be_served_is_a_line_and_the_others_are_judged(folde
 
 def test_a_bug_says_which_model_shows_it(folder, capsys):
     assert main(models("healthy", "bug")) == 70
-    assert "oh; while checking models/bug.pt" in capsys.readouterr().err
+    assert "oh; while examining models/bug.pt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

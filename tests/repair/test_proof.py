@@ -28,9 +28,12 @@ def _scored(right: int, of: int, loss: float, spread: float = 0.1) -> Scored:
         pytest.param(_scored(34, 40, 0.8), _scored(33, 40, 0.2), False, id="an answer lost"),
         pytest.param(_scored(38, 40, 0.2), _scored(34, 40, 0.8), False, id="worse"),
         pytest.param(
+            _scored(8, 40, 9.0), _scored(13, 40, 1.1), False, id="from wrong to undecided"
+        ),
+        pytest.param(
             _scored(34, 40, float("inf")), _scored(38, 40, 0.2), False, id="a loss without measure"
         ),
     ],
 )
 def test_better_is_beyond_chance(before: Scored, after: Scored, proven: bool) -> None:
-    assert is_proven(after, before, room=1.0) is proven
+    assert is_proven(after, before, room=1.0, floor=0.5) is proven

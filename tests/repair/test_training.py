@@ -248,17 +248,20 @@ def test_rate_and_clipping_follow_the_ledger(layers, causes, time, rate, clip):
     assert found.rate == 0.5
 
 
-@pytest.mark.parametrize(("batch", "an_epoch"), [(1, 30), (10, 25)])
-def test_few_samples_are_trained_on_for_as_many_steps(batch, an_epoch):
-    """One pass, or 25 steps where that is more; so often it is scored, too."""
+@pytest.mark.parametrize(
+    ("batch", "epochs", "steps", "an_epoch"),
+    [(1, None, 40 * 30, 30), (10, None, 40 * 25, 25), (10, 2, 2 * 3, 3), (100, 2, 2, 1)],
+)
+def test_few_samples_are_trained_on_for_as_many_steps(batch, epochs, steps, an_epoch):
+    """By default one pass, or 25 steps where that is more; what is asked for are passes."""
     before = SimpleNamespace(
         measurements=SimpleNamespace(ledger=None), diagnosis=SimpleNamespace(causes=())
     )
     _, x, y = problem()
     assert len(x) == 30
-    fix = FixSettings(epochs=2, batch_size=batch)
+    fix = FixSettings(epochs=epochs, batch_size=batch)
     found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
-    assert (found.steps, found.every) == (2 * an_epoch, an_epoch)
+    assert (found.steps, found.every) == (steps, an_epoch)
 
 
 @pytest.mark.parametrize("freeze", [(), ("1",)])
