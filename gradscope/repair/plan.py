@@ -44,6 +44,8 @@ _LARGE = 3.0
 """Times its usual size from which a projection may saturate its attention."""
 
 
+_RECURRENT = ("LSTM", "GRU", "RNN")
+
 DECAY = 1.0
 """Decoupled decay from which training was measured to end in weights that are too small."""
 
@@ -132,7 +134,9 @@ def _shrinks(m: Measurements, learned: bool) -> Iterator[Planned]:
 
 
 def _recurs(m: Measurements) -> bool:
-    return any("weight_hh" in p.name for p in m.parameters)
+    """By names of weights, which ONNX does not keep, or by the kind of a node."""
+    named = any("weight_hh" in p.name for p in m.parameters)
+    return named or any(layer.kind in _RECURRENT for layer in m.layers)
 
 
 def _is_sharp(m: Measurements) -> bool:
