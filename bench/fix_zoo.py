@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import date
@@ -67,6 +68,7 @@ def _record(future: Future[Record], task: Any) -> Record:
     error = future.exception()
     if error is None:
         return future.result()
+    print("".join(traceback.format_exception(error)), file=sys.stderr)
     return {**{k: task.record[k] for k in ("id", "part", "family")}, "error": repr(error)}
 
 

@@ -40,7 +40,7 @@ from bench.zoo.records import records
 from bench.zoo.training import BATCH, Score, score
 from gradscope.config import DataSettings, FixSettings, LoadSettings, Settings
 from gradscope.errors import GradscopeError
-from gradscope.repair.recipe import SHORTEST
+from gradscope.repair.recipe import EPOCHS, SHORTEST
 
 NETS = Path(nets.__file__)
 FAMILIES = {f.name: f for families in PARTS.values() for f in families}
@@ -281,7 +281,7 @@ class Repaired:
 
     def allowed(self, samples: int) -> int:
         """Steps that ``fix`` would take at most: its own fine-tuning is cut short by patience."""
-        whole = FixSettings().epochs * max(SHORTEST, samples // BATCH)
+        whole = EPOCHS * max(SHORTEST, samples // BATCH)
         races = max(1, len(self.said.get("plan", ()))) * max(50, whole // 8)
         return max(self.steps, whole + races)
 

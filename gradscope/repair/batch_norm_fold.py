@@ -167,7 +167,8 @@ def _signs(case: Case) -> dict[str, torch.Tensor]:
     """Scales to their signs over the alpha of a standard normal, shifts to 0."""
     found = {}
     normal = torch.special.ndtri(torch.linspace(0, 1, _NORMAL + 2, dtype=torch.float64)[1:-1])
-    kinds = {name: site.kind for site in case.measured.sites for name in site.parameters}
+    bounded = [s for s in case.measured.sites if s.saturated_fraction is not None]
+    kinds = {name: site.kind for site in bounded for name in site.parameters}
     for fold in find_folds(case):
         if fold.scale is None or fold.shift is None:
             continue
