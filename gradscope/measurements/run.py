@@ -89,7 +89,8 @@ class Parity:
         runtime: its name and version.
         samples: sizes of the batches that were compared.
         max_error: largest |a - b|.
-        max_share: largest |a - b| / (atol + rtol |b|); at most 1.
+        max_share: largest |a - b| / (atol + rtol |b|), at most 1; where a model amplifies rounding,
+            what that may make of the outputs is tolerated beside (``loading/onnx/parity.py``).
         rtol, atol: the tolerances.
     """
 

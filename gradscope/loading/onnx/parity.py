@@ -22,6 +22,11 @@ from gradscope.model import Batch, Sample
 
 RTOL, ATOL = 1e-3, 1e-5  # relative error alone fails honest models whose outputs are ~1e-6
 _MAX_SAMPLES = 64  # rows of a batch that are compared
+_ULP = 2.0**-23
+_AMPLIFIED = 32.0
+"""Roundings of a whole run, in changes of the output by a last bit of the input."""
+_AT_MOST = 1e-2
+"""Share of the largest output up to which amplified rounding explains a difference."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,16 @@ class ParityGate:
             what = f"onnxruntime runs it on {size} samples, but here it fails: {error}"
             raise ProbeError(what, where=self._path) from error
         found = max((difference(got[n], w) for n, w in wanted.items()), key=lambda d: d.share)
-        if not found.share <= 1.0:
+        if found.share <= 1.0:
+            return found
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            again = self._module(*_nudged(args), **_nudged(kwargs))
+        amplified = (difference(got[n], w, _rounding(got[n], again[n])) for n, w in wanted.items())
+        excused = max(amplified, key=lambda d: d.share)
+        if not excused.share <= 1.0:
             self._fail(found, inputs)
-        return found
+        return excused
 
     def _fail(self, found: Difference, inputs: Mapping[str, Any]) -> None:
         node = first_difference(self._model, self._module, inputs)
@@ -124,12 +136,42 @@ def _resized(
     return tree_map(cut, batch.args), kwargs
 
 
-def difference(got: Any, wanted: Any) -> Difference:
-    """Largest difference of two outputs; NaN and infinities must stand in the same places."""
+def _nudged(values: Any) -> Any:
+    """Numbers with another last bit, up and down in turn."""
+
+    def nudge(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return value
+        up = torch.arange(value.numel(), device=value.device).reshape(value.shape) % 2
+        return value * (1 + _ULP * (2 * up - 1).to(value.dtype))
+
+    return tree_map(nudge, values)
+
+
+def _rounding(got: Any, again: Any) -> float:
+    """By how much two correct runs of a model in float32 may differ.
+
+    Saturated recurrent layers double a difference step after step: what the last bit of the input
+    does to the output tells what rounding does, in whatever order another runtime adds.
+    """
+    if not isinstance(got, torch.Tensor) or not isinstance(again, torch.Tensor):
+        return 0.0
+    if not got.is_floating_point() or not got.numel():
+        return 0.0
+    moved = float((again.detach().double() - got.detach().double()).abs().max())
+    most = _AT_MOST * float(got.detach().double().abs().max())
+    return min(_AMPLIFIED * moved, most) if moved < float("inf") > most else 0.0
+
+
+def difference(got: Any, wanted: Any, slack: float = 0.0) -> Difference:
+    """Largest difference of two outputs; NaN and infinities must stand in the same places.
+
+    ``slack`` is tolerated beside the relative and the absolute error.
+    """
     if isinstance(wanted, list):
         if not isinstance(got, list) or len(got) != len(wanted):
             return Difference(float("inf"), float("inf"), "sequences of different lengths")
-        pairs = [difference(g, w) for g, w in zip(got, wanted, strict=True)]
+        pairs = [difference(g, w, slack) for g, w in zip(got, wanted, strict=True)]
         return max(pairs, key=lambda d: d.share, default=_NONE)
     if wanted is None or not isinstance(wanted, torch.Tensor):
         return _NONE
@@ -147,7 +189,7 @@ def difference(got: Any, wanted: Any) -> Difference:
     if not bool(finite.any()):
         return _NONE
     error = (a[finite] - b[finite]).abs()
-    share = float((error / (ATOL + RTOL * b[finite].abs())).max())
+    share = float((error / (ATOL + slack + RTOL * b[finite].abs())).max())
     return Difference(float(error.max()), share, f"largest difference {float(error.max()):.3g}")
 
 

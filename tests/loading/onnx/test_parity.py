@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,55 @@ def test_failure_where_the_runtime_succeeds(
 
     monkeypatch.setitem(registry._OPERATORS, ("", "Tanh"), [Operator(fails_on_few, 6)])
     with pytest.raises(ProbeError, match=r"on 5 samples, but here it fails: node 'a' \(Tanh\)"):
+        inspect(settings)
+
+
+def saturated_gru(tmp_path: Path) -> Settings:
+    """All weights x30: what the last bit of the input does doubles from step to step."""
+    torch.manual_seed(0)
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = torch.nn.GRU(8, 32, batch_first=True)
+            self.head = torch.nn.Linear(32, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    net = Net()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(30)
+    x = torch.randn(64, 8, 8)
+    path = tmp_path / "gru.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net, (x[:2],), str(path), dynamo=False, input_names=["x"], output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+        )  # fmt: skip
+    np.savez(tmp_path / "x.npz", x=x.numpy())
+    return Settings(str(path), data=DataSettings(data=str(tmp_path / "x.npz")))
+
+
+def test_rounding_that_a_model_amplifies_is_no_difference(tmp_path: Path) -> None:
+    parity = inspect(saturated_gru(tmp_path)).measurements.run.parity
+    assert parity is not None
+    assert 1e-3 < parity.max_error < 0.1  # of outputs up to some 30
+    assert parity.max_share <= 1
+
+
+def test_a_wrong_operator_is_no_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = saturated_gru(tmp_path)
+    (right,) = registry._OPERATORS[("", "GRU")]
+
+    def wrong(call: object, *given: object) -> object:
+        made = right.run(call, *given)
+        return tuple(m * 1.03 for m in made)
+
+    monkeypatch.setitem(registry._OPERATORS, ("", "GRU"), [Operator(wrong, right.since)])
+    with pytest.raises(ProbeError, match="outputs are not those of"):
         inspect(settings)
 
 
