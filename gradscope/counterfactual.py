@@ -106,10 +106,11 @@ def has_learned(arm: Arm, chance: float) -> bool:
 
 def _climb(arm: Arm, chance: float) -> float:
     """What the last part of its steps has gained."""
-    late = [i for i, step in enumerate(arm.steps) if step >= LATE * arm.steps[-1]]
-    if not late or arm.score[late[0]] is None or arm.last is None:
+    scored = zip(arm.steps, arm.score, strict=False)
+    late = [score for step, score in scored if step >= LATE * arm.steps[-1]]
+    if not late or late[0] is None or arm.last is None:
         return 0.0
-    return _share(arm.last, chance) - _share(arm.score[late[0]], chance)
+    return _share(arm.last, chance) - _share(late[0], chance)
 
 
 def best(trial: Trial) -> float:
