@@ -44,6 +44,15 @@ def _answered() -> list[int]:
     return found
 
 
+class _Signalled(KeyboardInterrupt):
+    """As what a signal is raised.
+
+    Python ends a process by SIGINT, whatever its status, once a KeyboardInterrupt itself has
+    passed through a call of ``exec``, as modules make dozens of while they are imported; also
+    where it was caught (``run_eval_code_obj`` in pythonrun.c compares types by identity).
+    """
+
+
 class _Answers:
     """What signals are answered with.
 
@@ -71,11 +80,11 @@ class _Answers:
         """By an exception; the next one leaves at once."""
         self.put(self.leave)
         self.status, self._last = 128 + number, number
-        raise KeyboardInterrupt
+        raise _Signalled
 
     def unraisable(self, args: sys.UnraisableHookArgs, /) -> None:
         """Python drops what is raised in some callbacks: there it is raised again, a bit later."""
-        if args.exc_type is KeyboardInterrupt:
+        if issubclass(args.exc_type, KeyboardInterrupt):
             self.put(self.interrupt)
             # Not from here: this callback would swallow it as well.
             threading.Timer(0.01, signal.raise_signal, [self._last]).start()

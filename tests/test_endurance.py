@@ -45,13 +45,16 @@ def test_examinations_leave_nothing_behind():
     assert after.megabytes < before.megabytes + 5, "options that are built anew take 13"
 
 
+@pytest.mark.parametrize("inside", ["{}", "exec({!r})"], ids=["code", "exec"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_in_one_line(number: signal.Signals, tmp_path: Path):
-    """Sent when the model's passes begin, and a temporary file of the report's would be there."""
+def test_a_signal_ends_it_in_one_line(number: signal.Signals, inside: str, tmp_path: Path):
+    """Sent when the model's passes begin, and a temporary file of the report's would be there.
+    Within ``exec``, as while modules are imported, Python would remember it and end by SIGINT."""
+    call = inside.format(f"signal.raise_signal({int(number)})")
     (tmp_path / "stop.py").write_text(
-        "import os, signal, torch\n"
+        "import signal, torch\n"
         "def loss(output, labels):\n"
-        f"    os.kill(os.getpid(), {int(number)})\n"
+        f"    {call}\n"
         "    return torch.nn.functional.cross_entropy(output, labels)\n"
     )
     out = tmp_path / "out.json"
