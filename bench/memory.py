@@ -75,15 +75,9 @@ def _member(
 
 def run(model: Path, data: Path, megabytes: int, samples: str) -> Run:
     """Peak resident memory (megabytes) and time of one inspection."""
-    command = [sys.executable, "-m", "gradscope", "inspect", str(model), "--data", str(data)]
-    command += ["--samples", samples, "--draws", "1", "--format", "json"]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed with {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    return Run(megabytes, usage.ru_maxrss / unit, time.perf_counter() - began)
+    return Run(
+        megabytes, *peak([str(model), "--data", str(data), "--samples", samples, "--draws", "1"])
+    )
 
 
 def compare(folder: Path, kind: str, megabytes: list[int]) -> list[str]:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from types import TracebackType
 
 from torch.distributed.distributed_c10d import PrefixStore, Store, _get_default_store
 
@@ -40,12 +39,7 @@ class RollCall:
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         if self._size > 1:
             self._thread.join(BEAT)

@@ -141,6 +141,7 @@ def run(*arguments: str, **given):
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **given)
 
 
+# Linux alone has a device that is always full.
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
 def test_a_full_device(folder):
     with open("/dev/full", "w") as full:

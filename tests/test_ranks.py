@@ -245,6 +245,7 @@ def _tensors(path: Path) -> torch.Tensor:
     )
 
 
+# torchrun tells nobody the numbers of the processes that it starts; Linux does.
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes by /proc")
 def test_a_repair_goes_on_after_a_process_was_killed(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole.pt", tmp_path / "broken" / "out.pt"

@@ -54,6 +54,7 @@ class Watch(TorchFunctionMode):
         try:
             return func(*args, **(kwargs or {}))
         except Exception:
+            # Whatever a constructor met: it may catch that itself, and go on as another module.
             self.answered = self.answered or _is_hollow((*args, *(kwargs or {}).values()))
             raise
 

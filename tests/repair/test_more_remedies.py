@@ -20,6 +20,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recurrent import find_parts, run
 from gradscope.repair.revive import Revive
 from gradscope.repair.temperature import Temperature
+from tests.repair.test_fold import changed_by
 from tests.repair.test_remedies import DATA, X, Y, case_of
 from tests.support import sample_of
 
@@ -35,13 +36,7 @@ def case(module: nn.Module, x: torch.Tensor = X, y: torch.Tensor = Y) -> Case:
 
 
 def repaired(module: nn.Module, remedy: Remedy, x: torch.Tensor = X, y: torch.Tensor = Y):
-    result = perform(remedy, case(module, x, y))
-    other = copy.deepcopy(module)
-    own = dict((*other.named_parameters(), *other.named_buffers()))
-    with torch.no_grad():
-        for name, value in result.changed.items():
-            own[name].copy_(value)
-    return other
+    return changed_by(module, perform(remedy, case(module, x, y)))
 
 
 def accuracy(module: nn.Module) -> float:
