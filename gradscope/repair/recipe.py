@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 
+from gradscope.config import FixSettings
+from gradscope.diagnosis import Inspection
+from gradscope.model import Sample
 from gradscope.optimisers import KINDS, Optimiser
+from gradscope.repair.minibatches import HELD_OUT_SHARE
 
 EPOCHS = 40
 """Where their number is not given."""
@@ -127,3 +131,35 @@ class Recipe:
             decay = self.penalty.strength if self.penalty.kind == "adamw" else 0.0
             return torch.optim.AdamW(parameters, lr=self.rate, weight_decay=decay)
         return torch.optim.Adam(parameters, lr=self.rate)
+
+
+def recipe_for(
+    before: Inspection, sample: Sample, has_validation: bool, fix: FixSettings, fixed: int | None
+) -> Recipe:
+    """What is asked for, and where nothing is, what suits the model and the size of the data.
+
+    Args:
+        before: of the model as it came.
+        sample: of which all is trained on with ``--val``, else what is not held out.
+        has_validation: whether there is ``--val``.
+        fix: the options.
+        fixed: samples a batch of a model that takes no other number; None: any.
+    """
+    m = before.measurements
+    batch = fixed or fix.batch_size
+    count = sample.samples if has_validation else round(sample.samples * (1 - HELD_OUT_SHARE))
+    a_pass = max(1, count // batch)
+    an_epoch = max(SHORTEST, a_pass) if fix.epochs is None else a_pass
+    deep = m.ledger is not None and len(m.ledger.entries) >= 30
+    recurrent = m.ledger is not None and bool(m.ledger.time)
+    exploding = any(c.value == "exploding" for c in before.diagnosis.causes)
+    return Recipe(
+        steps=(fix.epochs or EPOCHS) * an_epoch,
+        rate=fix.rate or (3e-4 if deep else 1e-3),
+        batch=batch,
+        clip=1.0 if recurrent or exploding else None,
+        optimizer="adamw" if fix.regularize == "adamw" else fix.optimizer,
+        penalty=Penalty(fix.regularize, fix.strength),
+        every=an_epoch,
+        patience=fix.patience,
+    )

@@ -35,7 +35,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED, PREPARED
 from gradscope.repair.race import Candidate, Ring, finite
-from gradscope.repair.recipe import EPOCHS, SHORTEST, Penalty, Recipe
+from gradscope.repair.recipe import recipe_for
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
@@ -159,7 +159,7 @@ class Treating:
         if not trained:
             raise OptionError("there is no parameter left to train", where="--freeze")
         self.module = model.module
-        self.recipe = _recipe(before, sample, validation, settings, fix, model.batch)
+        self.recipe = recipe_for(before, sample, validation is not None, fix, model.batch)
         self.data = Minibatches(
             sample, validation, size=self.recipe.batch, seed=settings.data.seed,
             exact=model.batch is not None,
@@ -376,31 +376,3 @@ def _guessing(scored: Scored, scale: Scale) -> Scored:
     guess = scale.chance if scale.metric == "accuracy" else -scale.room
     points = torch.where(torch.isfinite(scored.points), scored.points, guess)
     return Scored(points, scored.losses)
-
-
-def _recipe(
-    before: Inspection,
-    sample: Sample,
-    validation: Sample | None,
-    settings: Settings,
-    fix: FixSettings,
-    fixed: int | None,
-) -> Recipe:
-    m = before.measurements
-    batch = fixed or fix.batch_size
-    count = sample.samples if validation is not None else round(sample.samples * 0.75)
-    a_pass = max(1, count // batch)
-    an_epoch = max(SHORTEST, a_pass) if fix.epochs is None else a_pass
-    deep = m.ledger is not None and len(m.ledger.entries) >= 30
-    recurrent = m.ledger is not None and bool(m.ledger.time)
-    exploding = any(c.value == "exploding" for c in before.diagnosis.causes)
-    return Recipe(
-        steps=(fix.epochs or EPOCHS) * an_epoch,
-        rate=fix.rate or (3e-4 if deep else 1e-3),
-        batch=batch,
-        clip=1.0 if recurrent or exploding else None,
-        optimizer="adamw" if fix.regularize == "adamw" else fix.optimizer,
-        penalty=Penalty(fix.regularize, fix.strength),
-        every=an_epoch,
-        patience=fix.patience,
-    )

@@ -19,9 +19,8 @@ from gradscope.repair.checkpoints import Keeper
 from gradscope.repair.loop import train
 from gradscope.repair.minibatches import Minibatches, Place
 from gradscope.repair.naming import check_globs, is_named
-from gradscope.repair.recipe import Penalty, Recipe
+from gradscope.repair.recipe import Penalty, Recipe, recipe_for
 from gradscope.repair.training import Trainee
-from gradscope.repair.treat import _recipe
 from tests.support import sample_of
 
 STEPS, BATCH, RATE = 7, 8, 1e-2
@@ -241,10 +240,10 @@ def test_rate_and_clipping_follow_the_ledger(layers, causes, time, rate, clip):
     )
     _, x, y = problem()
     fix = FixSettings(epochs=2, batch_size=10)
-    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
+    found = recipe_for(before, sample_of(x, y), True, fix, None)
     assert (found.rate, found.clip) == (rate, clip)
     asked = replace(fix, rate=0.5)
-    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), asked, None)
+    found = recipe_for(before, sample_of(x, y), True, asked, None)
     assert found.rate == 0.5
 
 
@@ -260,7 +259,7 @@ def test_few_samples_are_trained_on_for_as_many_steps(batch, epochs, steps, an_e
     _, x, y = problem()
     assert len(x) == 30
     fix = FixSettings(epochs=epochs, batch_size=batch)
-    found = _recipe(before, sample_of(x, y), sample_of(x, y), Settings("m"), fix, None)
+    found = recipe_for(before, sample_of(x, y), True, fix, None)
     assert (found.steps, found.every) == (steps, an_epoch)
 
 
