@@ -22,6 +22,12 @@ def fix_command(settings: Settings) -> str:
     return " ".join(["gradscope", "fix", shlex.quote(settings.model), *words])
 
 
+def compare_command(settings: Settings, other: str) -> str:
+    """The command that puts a model and another one of its form side by side, on its data."""
+    models = map(shlex.quote, (settings.model, other))
+    return " ".join(["gradscope", "compare", *models, *_model_and_data(settings)])
+
+
 def repeat_command(settings: Settings, repair: FixSettings) -> str:
     """The command that repairs the model as it was repaired, with every option."""
     words = [*_model_and_data(settings), *_repair(repair)]

@@ -341,7 +341,7 @@ def _skill_that_acquits(skill: Skill) -> str:
     if skill.accuracy_skill is None:
         return text
     return f"{text} or its accuracy closed {ACCURACY_SKILL:.0%} of the gap from guessing to 1 " + (
-        f"({skill.accuracy_skill:.0%})"
+        f"({round(skill.accuracy_skill, 2) + 0.0:.0%})"
     )
 
 

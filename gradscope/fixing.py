@@ -138,7 +138,7 @@ class Fixing:
         if self.repair.emit_only:
             if self.kept is not None:
                 self.kept.begin(intent)
-            summary = f"Ready to be run; nothing was trained. {intent.summary}"
+            summary = f"Ready to be run; nothing was trained. It is {intent.summary}"
             return replace(intent, outcome=Outcome.EMITTED, summary=summary)
         if not self.sample.labels:
             return self._rescaled()
@@ -176,7 +176,7 @@ class Fixing:
         written = self._written(changed, treated) if improved else None
         first, last = treated.stages[0], treated.stages[-1]
         scores = f"{treated.scale.metric} {_number(first.score)} to {_number(last.score)}"
-        not_better = "Not improved beyond its standard error; nothing was written"
+        not_better = "; that is not better beyond chance, and nothing was written"
         trained = treated.trained
         # In every race; the plan names it where it was the one that went on.
         plain = (PLAIN,) if treated.chosen == PLAIN.remedy else ()
@@ -185,7 +185,8 @@ class Fixing:
             self._intent(),
             plan=(*self.plan, *plain),
             outcome=Outcome.IMPROVED if improved else Outcome.NOT_IMPROVED,
-            summary=f"{'Improved' if improved else not_better}: {scores} on held-out data.",
+            summary=f"{'Improved' if improved else 'Not improved'}: {scores} on held-out data"
+            f"{'' if improved else not_better}.",
             after=after,
             chosen=treated.chosen,
             metric=treated.scale.metric,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from gradscope.cli.main import main
-from gradscope.commandline import command_for, fix_command
+from gradscope.commandline import command_for, compare_command, fix_command
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
 
 PLAIN = Settings("a model.pt")
@@ -26,7 +26,10 @@ FULL = Settings(
 
 
 @pytest.mark.parametrize("settings", [PLAIN, FULL], ids=["plain", "every option"])
-@pytest.mark.parametrize("make", [command_for, fix_command])
+@pytest.mark.parametrize(
+    "make", [command_for, fix_command, lambda s: compare_command(s, "a model-fixed.pt")],
+    ids=["inspect", "fix", "compare"],
+)  # fmt: skip
 def test_commands_parse(settings: Settings, make, capsys: pytest.CaptureFixture[str]):
     """Refused for a file or folder that is not there, and for no option."""
     words = shlex.split(make(settings))

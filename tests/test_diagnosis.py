@@ -494,3 +494,9 @@ def test_findings_of_one_rule_are_one_line_of_evidence():
     (evidence,) = [e for e in found.evidence if "GS201" in e.statement]
     assert evidence.statement.startswith("GS201 saturated-activation, 0/tanh and 2 more: ")
     assert len(set(found.otherwise)) == len(found.otherwise)
+
+
+def test_nothing_of_a_gap_has_no_sign():
+    m = saturated(skill=accurate(-0.001))
+    (told,) = [t for t in diagnose(m, run_rules(m)).otherwise if "accuracy closed" in t]
+    assert told.endswith("(0%)")

@@ -75,9 +75,13 @@ def key_of(model: str, baseline: str) -> str:
 
 def entry_of(finding: Finding) -> Entry:
     """What is remembered of a finding."""
-    f, value = finding, finding.value
-    rounded = None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}")
-    return Entry(f.fingerprint, f.code, f.name, f.where, f.severity.value, rounded)
+    f = finding
+    return Entry(f.fingerprint, f.code, f.name, f.where, f.severity.value, _rounded(f.value))
+
+
+def _rounded(value: float | None) -> float | None:
+    """As the file keeps it."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}")
 
 
 def compare(
@@ -118,10 +122,10 @@ def is_worse(finding: Finding, entry: Entry, tolerance: float) -> bool:
     """
     if finding.severity.rank > Severity(entry.severity).rank:
         return True
-    value, limit = finding.value, finding.threshold
+    value, limit = _rounded(finding.value), finding.threshold  # as its entry would be
     if entry.value is None or limit is None:
         return False
-    if value is None or not math.isfinite(value):
+    if value is None:
         return True
     further = entry.value - value if value < limit else value - entry.value
     return further > tolerance * max(abs(entry.value), abs(limit))

@@ -100,7 +100,7 @@ def fix(
         typer.Option(
             metavar="NAME",
             help="One remedy: kappa, kappa-refit, kappa-gates, centre, revive, batch-norm-fold, "
-            "polar, identity, temperature, std-restore, standardise, alpha or restart. "
+            "polar, identity, temperature, std-restore, standardise, tanh, alpha or restart. "
             "Without it the diagnosis decides, and what fits is tried.",
             rich_help_panel=_REPAIR,
         ),

@@ -10,19 +10,10 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from gradscope.errors import DEBUG, OutputError
 from gradscope.files import write_atomic
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """What a report may be drawn with."""
-
-    width: int
-    colour: bool
-    unicode: bool
+from gradscope.report import Canvas
 
 
 def keep_imports() -> None:
@@ -34,15 +25,15 @@ def keep_imports() -> None:
         gc.freeze()
 
 
-def canvas(target: str | None) -> Canvas:
+def canvas(target: str | None, *, all_layers: bool = False) -> Canvas:
     """What the terminal, the pipe or the file can show."""
     width = max(40, shutil.get_terminal_size((80, 24)).columns)
     if target is not None:
-        return Canvas(width, colour=False, unicode=True)
+        return Canvas(width, all_layers=all_layers)
     if sys.stdout is None:
         raise OutputError("is closed", where="stdout", hint="Write the report with --out FILE.")
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return Canvas(width, colour=sys.stdout.isatty() and not plain, unicode=_takes_unicode())
+    return Canvas(width, sys.stdout.isatty() and not plain, _takes_unicode(), all_layers)
 
 
 def emit(text: str, target: str | None, option: str = "--out") -> None:

@@ -51,9 +51,8 @@ class Reports(Generic[Result]):
             emit(self._rendered(name, result, None, all_layers), None)
 
     def _rendered(self, name: str, result: Result, target: str | None, all_layers: bool) -> str:
-        page = canvas(target)
-        on = Canvas(page.width, page.colour, page.unicode, all_layers)
-        return self.formats.find(name).render(result, on)
+        page = canvas(target, all_layers=all_layers)
+        return self.formats.find(name).render(result, page)
 
 
 def planned(

@@ -13,8 +13,13 @@ from gradscope.judgement import lead
 from gradscope.measurements import Measurements
 
 
-def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
-    """(command, what it is good for), the most useful first."""
+def next_commands(inspection: Inspection, *, all_shown: bool = False) -> list[tuple[str, str]]:
+    """(command, what it is good for), the most useful first.
+
+    Args:
+        inspection: to go on from.
+        all_shown: every layer stands in the report already.
+    """
     m = inspection.measurements
     settings = inspection.settings or _settings_of(m)
     if settings.in_memory:
@@ -43,7 +48,8 @@ def next_commands(inspection: Inspection) -> list[tuple[str, str]]:
         why = "if it was trained on standardised data: is it the data or the model?"
         found.insert(0, (command_for(standardised), why))
     found += _about(inspection, settings)
-    found.append((f"{base} --all", "every layer, gate, parameter and finding, and what to do"))
+    if not all_shown:
+        found.append((f"{base} --all", "every layer, gate, parameter and finding, and what to do"))
     return found
 
 

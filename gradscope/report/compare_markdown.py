@@ -9,13 +9,13 @@ from gradscope.report.check_markdown import MOST, bullets, commands, escaped, ta
 from gradscope.report.compare_rows import (
     columns,
     counts,
-    decades_left,
     figure,
     folded,
     headline,
     spans,
     told,
 )
+from gradscope.report.text import decades
 
 
 class CompareMarkdown:
@@ -72,7 +72,7 @@ def _trends(c: Comparison) -> str:
 def _ledger(c: Comparison, *, fold: bool) -> str:
     titles = ("Decades left", *(s.letter for s in c.subjects))
     shown = folded(c.rows, fold=fold)
-    rows = [[escaped(row.label), *map(decades_left, row.left)] for row, _ in shown]
+    rows = [[escaped(row.label), *map(decades, row.left)] for row, _ in shown]
     return table(titles, rows)
 
 

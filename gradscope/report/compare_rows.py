@@ -13,8 +13,8 @@ FOLD_FROM = 16
 _KEEP = 2
 
 COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
-    ("total", lambda f: decades_left(f.total)),
-    ("median", lambda f: decades_left(f.median)),
+    ("total", lambda f: decades(f.total)),
+    ("median", lambda f: decades(f.median)),
     ("saturated", lambda f: share(f.saturated)),
     ("skill", lambda f: _score(f.skill)),
     ("accuracy", lambda f: share(f.accuracy)),
@@ -166,11 +166,6 @@ def _together(told: Sequence[tuple[str, str]], comparison: Comparison) -> list[t
     for letter, text in told:
         found.setdefault(text, []).append(letter)
     return [(spans(letters, comparison), text) for text, letters in found.items()]
-
-
-def decades_left(value: float | None) -> str:
-    """``-5.8``, never ``-0.0``; a dash if not measured."""
-    return decades(None if value is None else round(value, 1) + 0.0)
 
 
 def _told(state: str, f: Finding, more: str = "") -> Told:

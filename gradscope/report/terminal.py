@@ -247,7 +247,7 @@ def _gates(page: Page, m: Measurements) -> None:
     shown = cells if page.canvas.all_layers else dict(list(cells.items())[:4])
     label = min(max(len(c) for c in shown), page.width // 3)
     for cell, gate in shown.items():
-        page.line(f"  {shorten(cell, label).ljust(label)}  {'   '.join(gate)}")
+        page.packed(f"  {shorten(cell, label).ljust(label)}  ", gate)
     if len(cells) > len(shown):
         page.line((f"  and {len(cells) - len(shown)} more (--all)", "dim"))
 
@@ -328,7 +328,7 @@ def _commands(page: Page, inspection: Inspection) -> None:
     page.title("What now")
     if inspection.diagnosis.advice:
         page.wrapped("  ", "", inspection.diagnosis.advice)
-    show_commands(page, next_commands(inspection))
+    show_commands(page, next_commands(inspection, all_shown=page.canvas.all_layers))
 
 
 def _coverage(page: Page, m: Measurements) -> None:

@@ -10,7 +10,6 @@ from gradscope.report.base import Canvas
 from gradscope.report.compare_rows import (
     columns,
     counts,
-    decades_left,
     figure,
     folded,
     grouped,
@@ -21,7 +20,7 @@ from gradscope.report.compare_rows import (
     told,
 )
 from gradscope.report.terminal_page import COLOURS, Page, show_commands
-from gradscope.report.text import count, shorten, shorten_places
+from gradscope.report.text import count, decades, shorten, shorten_places
 
 _LABEL, _NUMBER = 20, 7
 _CYCLE = ("cyan", "magenta", "yellow", "green", "blue", "red")
@@ -117,13 +116,13 @@ def _ledger(page: Page, comparison: Comparison) -> None:
     used = _LABEL + _NUMBER * len(shown) + (8 if two else 0)
     room = min(page.width - used - 3, 60)
     plot = room >= 16
-    ends = decades_left(low), decades_left(high)
+    ends = decades(low), decades(high)
     scale = f"{ends[0]}{ends[1].rjust(room - len(ends[0]))}" if plot else ""
     page.line(*heads, f"   {scale}")
     for row, stands_for in rows:
         label = f"  : {row.label}" if stands_for > 1 else shorten(row.label, _LABEL - 1)
         parts: list[str | tuple[str, str]] = [label.ljust(_LABEL)]
-        parts += [decades_left(row.left[i]).rjust(_NUMBER) for i in shown]
+        parts += [decades(row.left[i]).rjust(_NUMBER) for i in shown]
         if two:
             parts.append(_difference(row.left[0], row.left[1]).rjust(8))
         if plot:

@@ -11,7 +11,7 @@ from rich.text import Text
 from gradscope.diagnosis import Verdict
 from gradscope.findings import Finding, Severity
 from gradscope.report.base import Canvas
-from gradscope.report.text import safe, shorten_places
+from gradscope.report.text import lines_of, safe, shorten_places
 
 COLOURS = {
     Verdict.HEALTHY: "bold green",
@@ -52,16 +52,20 @@ class Page:
 
     def wrapped(self, first: str, style: str, text: str) -> None:
         """A long sentence behind a word, on as many lines as it takes."""
-        room = self.width - len(first)
-        line = ""
         lead: tuple[str, str] = (first, style)
-        for word in safe(text).split():
-            if line and len(line) + 1 + len(word) > room:
-                self.line(lead, line)
-                lead, line = (" " * len(first), ""), word
-            else:
-                line = f"{line} {word}".strip()
-        self.line(lead, line)
+        for line in lines_of(" ".join(safe(text).split()), self.width - len(first)):
+            self.line(lead, line)
+            lead = (" " * len(first), "")
+
+    def packed(self, first: str, pieces: Iterable[str]) -> None:
+        """Pieces behind a word, each whole, on as many lines as they take."""
+        line = ""
+        for piece in pieces:
+            if line and len(first) + len(line) + 3 + len(piece) > self.width:
+                self.line(first, line)
+                first, line = " " * len(first), ""
+            line = f"{line}   {piece}" if line else piece
+        self.line(first, line)
 
     def title(self, left: str, right: str = "") -> None:
         """A heading, with something at the right edge."""

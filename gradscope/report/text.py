@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 
 _LAST_PLACE = re.compile(r"(.*), (?!\.\.\.)[^,\]]+?(?:, \.\.\.)?(\]?(?: and \d+ more)?)")
 _MOST_PLACES = 16
@@ -35,6 +36,11 @@ def shorten_places(text: str, width: int) -> str:
     return shorten(text, width)
 
 
+def lines_of(text: str, width: int) -> list[str]:
+    """A sentence on as many lines as it takes; a word that fits on none goes on in the next."""
+    return textwrap.wrap(text, max(width, 8), break_on_hyphens=False) or [""]
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for a table: three significant digits, or a dash for one that was not measured."""
     if value is None or not math.isfinite(value):
@@ -46,8 +52,8 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def decades(value: float | None) -> str:
-    """``-5.8``; a dash if not measured."""
-    return "-" if value is None or not math.isfinite(value) else f"{value + 0.0:.1f}"
+    """``-5.8``, never ``-0.0``; a dash if not measured."""
+    return "-" if value is None or not math.isfinite(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
 def share(value: float | None) -> str:

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gradscope.commandline import command_for
-from gradscope.report.text import safe
+from gradscope.commandline import command_for, compare_command
+from gradscope.report.text import count, safe
 from gradscope.treatment import Outcome, Stage, Treatment
 
 _MOST_SAID = 6
@@ -24,7 +24,7 @@ def as_text(t: Treatment, width: int, folder: str | None = None) -> str:
 
 def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
     m = t.before.measurements
-    yield f"{m.model.path}  {m.model.format}, {m.model.parameters:,} parameters"
+    yield f"{m.model.path}  {m.model.format}, {count(m.model.parameters, 'parameter')}"
     yield ""
     word = t.outcome.value
     said = t.summary.removeprefix(f"{word.capitalize()}: ")
@@ -39,8 +39,7 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
         yield from _wrapped("  after   ", f"{after.verdict.value}: {after.summary}", width)
     if t.plan:
         yield ""
-        tried = "Remedies tried, each for a while" if t.steps else "Remedies tried"
-        yield "Plan" if t.chosen is None else tried
+        yield _planned(t)
         for planned in t.plan:
             mark = "*" if planned.remedy == t.chosen else " "
             yield from _wrapped(f" {mark} {planned.remedy:<12} ", planned.why, width)
@@ -58,6 +57,15 @@ def _lines(t: Treatment, width: int, folder: str | None) -> Iterator[str]:
         yield from _wrapped("Trained  ", _training(t), width)
     yield ""
     yield from _ending(t, folder)
+
+
+def _planned(t: Treatment) -> str:
+    """What the list of remedies is a list of."""
+    if t.chosen is None:
+        return "Plan"
+    if len(t.plan) == 1:
+        return "Remedy"
+    return "Remedies tried, each for a while" if t.steps else "Remedies tried"
 
 
 def _table(t: Treatment, width: int) -> Iterator[str]:
@@ -128,20 +136,23 @@ def _ending(t: Treatment, folder: str | None) -> Iterator[str]:
     if folder is not None:
         yield f"The run  {folder}"
     if t.outcome is Outcome.EMITTED:
-        yield from _launch(folder)
+        yield from _launch(folder, settings is not None and settings.load.trust_model)
     elif t.written is not None and settings is not None and settings.data.data is not None:
         yield ""
         yield "What now"
         yield f"  {command_for(replace(settings, model=t.written))}"
+        yield "      the whole report of the repaired model"
+        yield f"  {compare_command(settings, t.written)}"
+        yield "      both side by side: what is gone, and whether anything got worse"
 
 
-def _launch(folder: str | None) -> Iterator[str]:
+def _launch(folder: str | None, trusted: bool) -> Iterator[str]:
     if folder is None:
         yield "Nothing was written."
     else:
         yield ""
         yield "What now"
-        yield f"  gradscope fix --run {shlex.quote(folder)}"
+        yield f"  gradscope fix --run {shlex.quote(folder)}{' --trust-model' if trusted else ''}"
         yield "      trains, here or where the folder and the files are copied to"
 
 

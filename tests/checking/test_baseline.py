@@ -41,6 +41,12 @@ FINDINGS = st.builds(
 # --- what is worse -----------------------------------------------------------------------------
 
 
+@given(FINDINGS)
+def test_no_finding_is_worse_than_itself(found: Finding):
+    """With no tolerance at all: the file keeps four digits, and five are not compared with them."""
+    assert not is_worse(found, entry_of(found), 0.0)
+
+
 @pytest.mark.parametrize(
     ("value", "threshold", "before", "worse"),
     [

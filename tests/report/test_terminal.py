@@ -40,3 +40,27 @@ def test_no_note_is_left_out_in_silence():
     assert "thing 4" not in text
     assert "note  and 2 more (--all)" in text
     assert all(f"thing {i}" in render("terminal", found, all_layers=True) for i in range(6))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_no_share_of_a_gate_is_cut(width: int):
+    """A part of a number is another number."""
+    found = inspection(EXAMPLES["recurrent"]())
+    narrow, wide = (
+        render("terminal", found, width=w).split("Gates, share")[1] for w in (width, 140)
+    )
+    told = [line.split("\n\n")[0].split() for line in (narrow, wide)]
+    assert [w for w in told[0] if w.startswith(".")] == [w for w in told[1] if w.startswith(".")]
+
+
+def test_a_whole_report_does_not_ask_for_itself():
+    found = inspection(EXAMPLES["saturated"]())
+    assert " --all\n" in render("terminal", found)
+    assert " --all\n" not in render("terminal", found, all_layers=True)
+
+
+def test_a_long_word_goes_on_in_the_next_line():
+    m = EXAMPLES["saturated"]()
+    path = "/".join(f"folder{i}" for i in range(30))
+    found = inspection(replace(m, model=replace(m.model, notes=(f"read {path} twice",))))
+    assert f"read{path}twice" in "".join(render("terminal", found).split())

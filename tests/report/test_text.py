@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.report.text import shorten_places
+from gradscope.report.text import decades, shorten_places
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(-5.84, "-5.8"), (-0.04, "0.0"), (-0.06, "-0.1"), (None, "-"), (float("nan"), "-")],
+)
+def test_nothing_lost_has_no_sign(value, expected):
+    assert decades(value) == expected
 
 
 @pytest.mark.parametrize(

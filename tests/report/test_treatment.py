@@ -8,6 +8,7 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
+from gradscope.config import DataSettings, LoadSettings, Settings
 from gradscope.diagnosis import diagnose
 from gradscope.report.treatment import as_text
 from gradscope.report.treatment_json import as_json
@@ -85,6 +86,28 @@ def test_a_model_that_was_not_trained_has_no_row_for_it():
     text = as_text(t, 80)
     assert "fine-tuned" not in text
     assert "Trained  not at all; scored on 300 held-out samples (--val)" in text
+
+
+def test_what_was_tried_is_a_race_of_several_only():
+    assert "\nRemedy\n" in as_text(RACED, 80)
+    both = (*PLAN, Planned("restart", "what any repair has to beat"))
+    assert "\nRemedies tried\n" in as_text(replace(RACED, plan=both), 80)
+
+
+def test_a_repaired_model_is_looked_at_beside_the_original():
+    settings = Settings("net.pt", data=DataSettings("x.npz", "v.npz"))
+    before = replace(BEFORE, settings=settings)
+    lines = as_text(replace(RACED, before=before, written="new.pt"), 80).splitlines()
+    assert "  gradscope inspect new.pt --data x.npz --val v.npz" in lines
+    assert "  gradscope compare net.pt new.pt --data x.npz --val v.npz" in lines
+
+
+@pytest.mark.parametrize(("trusted", "ending"), [(True, " --trust-model"), (False, "")])
+def test_what_was_emitted_is_started_with_the_same_trust(trusted: bool, ending: str):
+    settings = Settings("net.pt", LoadSettings(trust_model=trusted))
+    before = replace(BEFORE, settings=settings)
+    text = as_text(Treatment(Outcome.EMITTED, "Ready.", PLAN, before), 80, "net.pt.run")
+    assert f"  gradscope fix --run net.pt.run{ending}\n" in text
 
 
 def test_no_two_blank_lines():

@@ -120,7 +120,7 @@ CHARTS.gradients = {
         reader(xs, pick(kind, "rms").map(v => v > 0 ? v : floor), reads, axis),
       );
       const top = kinds.length === 1 ? 1 : row ? 0.44 : 1;
-      annotations.push(note(kind === "loss" ? "gradient of the loss" : "gradient for random cotangents", 0, top, { yanchor: "bottom", y: top - (row ? 0 : 0.0) }));
+      annotations.push(note(kind === "loss" ? "gradient of the loss" : "gradient for random cotangents", 0, top));
       axes[row ? "yaxis2" : "yaxis"] = valueAxis("|gradient|", {
         type: "log", domain: kinds.length === 1 ? [0, 1] : row ? [0, 0.44] : [0.56, 1], exponentformat: "power",
         range: [Math.log10(floor / 1.5), Math.log10(highest) + 0.4], dtick: tickStep(floor, highest),
@@ -268,7 +268,7 @@ CHARTS.histograms = {
       texts.forEach(t => reads.push([t]));
       rows.push(...texts.map(t => t.split(": ")));
     }
-    annotations.push(note(p.weight ? "weights" : `weights: ${STATES[wState] || "not measured"}`, domains[0][0], wide ? 1 : 1));
+    annotations.push(note(p.weight ? "weights" : `weights: ${STATES[wState] || "not measured"}`, domains[0][0], 1));
     const lines = [["random", "gradient, random cotangents", "s1", "band", "solid", rState], ["loss", "gradient of the loss", "s4", "band-loss", "dash", lState]].filter(l => p[l[0]]);
     const octaves = new Map();
     lines.forEach(([key, name]) => p[key][1].forEach((count, i) => {
