@@ -23,6 +23,12 @@ from gradscope.repair.entrance import Door, find_doors
 OFFSET = 3.0
 """Mean over standard deviation from which it is worth the taps that meet the padding."""
 
+VARIED = 10
+"""Samples that the variance of a feature must come from, for its own small scale to be believed."""
+
+ROUNDING = 1e-6
+"""Spread over mean up to which a feature is a constant in single precision."""
+
 EXACT = 0.05
 """How far the folded model may be from the standardised one, in standard deviations of the outputs
 over samples: rounding of a large input, and nothing that matters."""
@@ -168,23 +174,44 @@ def _statistics(
     case: Case, shape: tuple[int, ...]
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """((mean, standard deviation), (mean, root mean square)) over the training samples."""
-    count, total, square = 0.0, torch.zeros(shape).double(), torch.zeros(shape).double()
-    for batch in case.data.once():
-        x = first_input(batch).double().cpu()
-        axes = [i for i, n in enumerate(shape) if n == 1]
+    axes = [i for i, n in enumerate(shape) if n == 1]
+    count, total = 0.0, torch.zeros(shape).double()
+    for x in _inputs(case):
         count += x.numel() / total.numel()
         total = total + x.sum(dim=axes, keepdim=True)
-        square = square + x.square().sum(dim=axes, keepdim=True)
     mean = total / count
-    spread = (square / count - mean.square()).clamp_min(0).sqrt()
-    size = (square / count).sqrt()
-    return (mean.float(), _filled(spread).float()), (mean.float(), _filled(size).float())
+    centres = (mean, torch.zeros_like(mean))
+    sums = [[torch.zeros_like(mean), torch.zeros_like(mean)] for _ in centres]
+    for x in _inputs(case):
+        for centre, of in zip(centres, sums, strict=True):
+            square = (x - centre).square()
+            of[0] += square.sum(dim=axes, keepdim=True)
+            of[1] += square.square().sum(dim=axes, keepdim=True)
+    spread, size = (
+        filled((square / count).sqrt(), square.square() / fourth, centre).float()
+        for centre, (square, fourth) in zip(centres, sums, strict=True)
+    )
+    return (mean.float(), spread), (mean.float(), size)
 
 
-def _filled(spread: torch.Tensor) -> torch.Tensor:
-    """What hardly varies is divided by what is usual."""
+def _inputs(case: Case) -> Iterator[torch.Tensor]:
+    return (first_input(batch).double().cpu() for batch in case.data.once())
+
+
+def filled(
+    spread: torch.Tensor, varied: torch.Tensor, centre: torch.Tensor, enough: float = VARIED
+) -> torch.Tensor:
+    """What hardly varies is divided by what is usual; what varies on a smaller scale is not.
+
+    Args:
+        spread: of each feature about its ``centre``.
+        varied: how many samples its variance comes from: sum of squares, squared, over the sum of
+            fourth powers. A pixel that is lit in one image has 1.
+        enough: of them, for a small scale to be believed.
+    """
     typical = spread.square().mean().sqrt().clamp_min(1e-12)
-    return torch.where(spread > 0.01 * typical, spread, typical)
+    own = (varied >= enough) & (spread > ROUNDING * centre.abs())
+    return torch.where((spread > 0.01 * typical) | own, spread, typical)
 
 
 def _is_exact(case: Case, found: Standardisation, batch: Batch) -> bool:

@@ -33,6 +33,7 @@ from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.restart import restart
+from gradscope.repair.standardise import filled
 from gradscope.repair.suspects import Suspects, find_suspects
 from gradscope.repair.training import Scored, Trainee
 from gradscope.repair.trial_recipes import Choice, choose, is_deep, recipe_of, untreated
@@ -250,9 +251,12 @@ def _standardising(first: Batch) -> Callable[[Batch], Batch]:
     def scale(value: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
         if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.dim():
             return None
-        mean, spread = value.mean(dim=0, keepdim=True), value.std(dim=0, keepdim=True)
-        typical = value.std().clamp_min(1e-12)
-        return mean, torch.where(spread > 0.01 * typical, spread, typical)
+        mean = value.double().mean(dim=0, keepdim=True)
+        square = (value - mean).square()
+        varied = square.sum(dim=0, keepdim=True).square() / square.square().sum(dim=0, keepdim=True)
+        spread = square.mean(dim=0, keepdim=True).sqrt()
+        enough = len(value) / 8  # of a batch, where normal numbers have a third of them
+        return mean.to(value), filled(spread, varied, mean, enough).to(value)
 
     by_place = [scale(v) for v in first.args]
     by_name = {name: scale(v) for name, v in first.kwargs.items()}

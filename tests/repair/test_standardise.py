@@ -133,3 +133,29 @@ class Rooted(nn.Module):
 def test_no_standardisation_where_it_cannot_be_folded():
     torch.manual_seed(0)
     assert standardisation(case(Rooted(), 1000 * X, Y), learned=False) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "own"),
+    [
+        (
+            lambda n: torch.arange(n) % 7,
+            True,
+        ),  # of another scale
+        (lambda n: 5.0 + 1e-3 * (torch.arange(n) % 7), True),
+        (lambda n: (torch.arange(n) == 3).float(), False),  # lit in one sample
+        (lambda n: torch.full((n,), 0.1), False),
+        (lambda n: torch.zeros(n), False),
+    ],
+    ids=["small", "small about 5", "rare", "constant", "zero"],
+)
+def test_a_feature_of_a_smaller_scale_has_its_own(column, own):
+    x = 1e4 * X.clone()
+    x[:, 0] = column(len(x))
+    whole = case(dense(), x, Y)
+    found = standardisation(whole, learned=False)
+    assert found is not None
+    seen = torch.cat([b.args[0] for b in whole.data.once()])[:, 0]
+    inner = (x[:, 0] - found.mean.flatten()[0]) / found.spread.flatten()[0]
+    expected = 1.0 if own else seen.std() / found.spread.median()
+    assert inner.std() == pytest.approx(float(expected), rel=0.1, abs=1e-3)

@@ -486,6 +486,18 @@ def test_inputs_passed_by_name_are_standardised_too(tmp_path):
     assert trial.untreated.last < 0.4
 
 
+def test_a_feature_of_a_smaller_scale_than_the_others_is_not_lost():
+    """The answer stands in one column of eight, the others are 10^4 times as large."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
+    x = torch.randn(400, 8)
+    y = (x[:, 0] > 0).long()
+    x[:, 1:] *= 1e4
+    trial = tried(module, x, y, steps=100)
+    assert "inputs standardised" in trial.repair
+    assert trial.repaired.last > 0.9
+
+
 def test_the_repaired_copy_is_repaired_and_not_only_restarted():
     """Lost weights are replaced and the rest is kept, far ahead of a restart; of an input of the
     wrong scale there is the restart alone."""
