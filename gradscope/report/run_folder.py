@@ -100,9 +100,9 @@ def _scales(stage: Stage) -> str:
 def _race(t: Treatment) -> str:
     if not t.race:
         return ""
-    steps = max(c.steps for c in t.race)
-    lines = [f"| tried | right after | best of {steps:,} steps | |", "|---|---|---|---|"]
+    lines = ["| tried | right after | best | steps | |", "|---|---|---|---|---|"]
     for c in t.race:
         scores = ("-" if s is None else f"{s:.3f}" for s in (c.right_after, c.best))
-        lines.append(f"| {c.remedy} | {' | '.join(scores)} | {c.reason or ''} |")
+        steps = f"{c.steps:,}" if c.steps else "-"
+        lines.append(f"| {c.remedy} | {' | '.join(scores)} | {steps} | {c.reason or ''} |")
     return f"Held-out {t.metric} of all that was tried:\n\n" + "\n".join(lines) + "\n\n"
