@@ -16,6 +16,23 @@ SMALL_WEIGHT_DECADES = 0.45
 SATURATED_SITE = 0.70
 """Saturated share of a layer from which saturation is what makes its derivative small."""
 
+SATURATED_MODEL = 0.70
+"""Mean saturated share of a model from which saturation does the harm: 163 planted faults were
+above it, 127 healthy networks below."""
+
+SATURATED_ALONE = 0.96
+"""Saturated share of a single layer, above what healthy networks show in one of theirs."""
+
+FAR_TOO_LARGE = 3.2
+"""Median size from which weights are far too large, and explain an explosion; below it a moderate
+gain does, layer after layer, and it drives units into saturation as well."""
+
+DEAD_LAYER = 0.99
+"""Dead share of a layer from which no gradient comes through it."""
+
+LOST_IN_TIME = -6.0
+"""Decades through time below which a recurrent layer has lost its gradient."""
+
 INPUT_RMS = 3.0
 """Root mean square of an input above which its scale, and not only the weights', makes z large:
 with weights of the usual size it saturates 55 % of a tanh."""
@@ -44,6 +61,12 @@ BOTH = (0.2, 0.5)
 
 ALONE = 3.0
 """Decades of slope that are enough by themselves, whatever the other sources add."""
+
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
+"""Kinds of recurrent layers."""
+
+_HIDDEN = "weight_hh"
 
 
 def attenuation_causes(measured: Measurements, ledger: Ledger) -> tuple[Cause, ...]:
@@ -221,6 +244,18 @@ def sizes(measured: Measurements) -> dict[str, float]:
     usual = LOGISTIC if hidden and 2 * logistic > len(hidden) else 1.0
     every = ((p.name, p.weight.init_ratio) for p in measured.parameters)
     return {name: ratio / usual for name, ratio in every if ratio is not None}
+
+
+def recurrent_matrices(measured: Measurements) -> set[str]:
+    """Weight matrices from one time step to the next: by torch's names, in ONNX, which keeps none,
+    the second one of a recurrent node (W, R)."""
+    named = {p.name for p in measured.parameters if p.name.rpartition(".")[2].startswith(_HIDDEN)}
+    if named:
+        return named
+    nodes = [layer for layer in measured.layers if layer.kind in _RECURRENT]
+    every = {p.name for p in measured.parameters if len(p.shape) == 2}
+    matrices = ([n for n in layer.parameters if n in every] for layer in nodes)
+    return {mine[1] for mine in matrices if len(mine) == 2}
 
 
 def zero_matrices(measured: Measurements) -> list[str]:

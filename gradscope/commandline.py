@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 
@@ -13,6 +14,15 @@ from gradscope.config import DataSettings, FixSettings, ProbeSettings, Settings
 def command_for(settings: Settings) -> str:
     """The command that makes a report with these settings."""
     return " ".join(["gradscope", "inspect", shlex.quote(settings.model), *_options(settings)])
+
+
+def next_command(settings: Settings, options: str) -> str:
+    """The command that makes a report with these settings and more options: without a trial of its
+    own, and with one without what a trial does not go together with."""
+    probe = replace(settings.probe, trial=0)
+    if "--trial" in options:
+        probe = replace(probe, gradients=True, dtype=None, device_map=None)
+    return f"{command_for(replace(settings, probe=probe))} {options}"
 
 
 def fix_command(settings: Settings) -> str:
@@ -104,7 +114,8 @@ def _model_and_data(settings: Settings) -> Iterator[str]:
     yield from _option("--samples", samples, str(DataSettings.samples))
     yield from _option("--seed", str(data.seed), str(DataSettings.seed))
     yield from _option("--loss", settings.probe.loss, ProbeSettings.loss)
-    yield from _option("--device", settings.probe.device, ProbeSettings.device)
+    if settings.probe.device_map is None:  # which says itself where the model runs
+        yield from _option("--device", settings.probe.device, ProbeSettings.device)
 
 
 def _options(settings: Settings) -> Iterator[str]:

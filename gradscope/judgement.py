@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradscope.attribution import (
+    DEAD_LAYER,
+    FAR_TOO_LARGE,
+    SATURATED_MODEL,
     attenuation_causes,
     bounded_hidden,
     is_at_chance,
@@ -26,16 +29,6 @@ _ORDER = (
 makes features collapse."""
 
 _WEIGHTS = (Cause.SMALL_WEIGHTS, Cause.DEPTH_GAIN)
-
-WHOLE = 0.99
-"""Dead share of a layer from which no gradient comes through it."""
-
-FAR_TOO_LARGE = 3.2
-"""Median size from which weights explain an explosion; below it a moderate gain does, layer after
-layer, and it drives units into saturation as well."""
-
-SATURATED = 0.70
-"""Mean saturated share of a model from which saturation does the harm: GS201's limit."""
 
 WORDS = {
     Cause.NONFINITE: "numbers are not finite",
@@ -140,7 +133,9 @@ def _explodes_unsaturated(measured: Measurements, findings: Sequence[Finding]) -
     whole: then the gain is what does harm, however large the weights. With skips what explodes is
     the sum of many ways."""
     sat, ledger = measured.hidden_saturation, measured.ledger
-    if sat is None or ledger is None or sat > SATURATED or any(e.bypass for e in ledger.entries):
+    if sat is None or sat > SATURATED_MODEL or ledger is None:
+        return False
+    if any(e.bypass for e in ledger.entries):
         return False
     hidden = [s for s in measured.sites if s.role is Role.HIDDEN]
     bounded = len(bounded_hidden(measured)) == len(hidden)
@@ -150,7 +145,7 @@ def _explodes_unsaturated(measured: Measurements, findings: Sequence[Finding]) -
 def _partly_dead(findings: Sequence[Finding]) -> bool:
     """Whether units are dead, but nowhere a whole layer."""
     shares = [f.value or 0.0 for f in findings if f.cause is Cause.DEAD_UNITS]
-    return bool(shares) and max(shares) < WHOLE
+    return bool(shares) and max(shares) < DEAD_LAYER
 
 
 def lead(causes: Sequence[Cause], findings: Sequence[Finding]) -> Finding:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from gradscope.commandline import command_for
+from gradscope.commandline import next_command
 from gradscope.config import FixSettings, Settings
 from gradscope.errors import GradscopeError, OptionError
 from gradscope.files import check_target
@@ -92,8 +93,7 @@ def examined(
     measurements = measure(model, sample, validation, settings.probe, seed, size, progress, ranks)
     measurements = replace(measurements, run=replace(measurements.run, parity=parity))
     limits = limits_of(settings)
-    untried = replace(settings, probe=replace(settings.probe, trial=0))
-    command = None if settings.in_memory else command_for(untried)
+    command = None if settings.in_memory else partial(next_command, settings)
     findings = run_rules(measurements, limits, command)
     measurements = _with_reference(measurements, sample, limits)
     if measurements.reference is not None:

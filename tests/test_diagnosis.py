@@ -11,6 +11,7 @@ from gradscope.findings import Cause
 from gradscope.measurements import (
     GradientStats,
     InputStats,
+    Layer,
     LedgerEntry,
     Measurements,
     Reference,
@@ -218,15 +219,19 @@ def steep(ratio: float) -> Measurements:
     return replace(m, sites=tuple(full))
 
 
-def recurrent(*small: str) -> Measurements:
+TORCH_NAMES = ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
+ONNX_NAMES = ("onnx::RNN_7", "onnx::RNN_8")
+
+
+def recurrent(*small: str, names: tuple[str, ...] = TORCH_NAMES) -> Measurements:
     """An RNN whose gradient dies in time, with these weights a tenth of the usual size."""
-    names = ("rnn.weight_ih_l0", "rnn.weight_hh_l0")
     tiny = weight(init_ratio=0.1)
     own = (parameter(n, weight=tiny) if n in small else parameter(n) for n in names)
     cell = site("rnn.l0/relu", kind="relu", parameters=names, saturated_fraction=None)
-    return measured(
+    m = measured(
         cell, total=None, time=(time_ledger(total=-22.0),), parameters=tuple(own), skill=POOR
     )
+    return replace(m, layers=(Layer("rnn", "RNN", names, (cell.id,), 128),))
 
 
 ONE_ENTRY = (
@@ -413,6 +418,9 @@ CASES = {
     "large weights that explode": (steep(20.0), U, (Cause.LARGE_PARAMETERS, Cause.EXPLODING)),
     "small from step to step": (
         recurrent("rnn.weight_hh_l0"), U, (Cause.VANISHING_THROUGH_TIME,)
+    ),
+    "small from step to step, in ONNX": (
+        recurrent(ONNX_NAMES[1], names=ONNX_NAMES), U, (Cause.VANISHING_THROUGH_TIME,)
     ),
     "small everywhere": (
         recurrent("rnn.weight_ih_l0", "rnn.weight_hh_l0"), U,

@@ -24,7 +24,8 @@ class GradientStats:
         rms: norm / sqrt(numel).
         max_abs: largest magnitude.
         quantiles: of |g| over elements, keys ``q01 q05 q25 q50 q75 q95 q99``; from a histogram of
-            the leading bits, relative error at most :attr:`quantile_error`.
+            the leading bits, relative error at most :attr:`quantile_error`, but for float32's
+            subnormal numbers.
         quantile_error: the bound just named.
         zero_fraction: share of elements that are exactly 0.
         subnormal_fraction: share that is subnormal in the tensor's own type.
@@ -76,7 +77,8 @@ class WeightStats:
         max_abs: largest finite magnitude.
         spectral_norm: largest singular value of the matrix (out, everything else), by power
             iteration; None for vectors.
-        spectral_tolerance: relative change at which the iteration was stopped.
+        spectral_tolerance: relative error that is aimed at: the iteration ends with a step that
+            changes it by a tenth of that, or after 80 steps.
         init_ratio: rms over gain / sqrt(fan_in), gain sqrt(2) before ReLU-like activations, else 1.
         zero_fraction: share of elements that are exactly 0.
         nonfinite_fraction: share of elements that are NaN or infinite.
@@ -109,7 +111,8 @@ class Parameter:
         numel: number of elements.
         dtype: e.g. ``float32``.
         trainable: requires_grad as saved.
-        fan_in: inputs of one unit; None for vectors.
+        fan_in: inputs of one unit, of a recurrent cell's input weights at least its state; None for
+            vectors.
         weight: magnitudes of its values.
         gradient: of the loss-free probe; None if no gradient was measured at all.
         loss_gradient: of the loss; None without labels.

@@ -30,7 +30,7 @@ class Kind:
 
     Attributes:
         name: as it stands in reports.
-        slope: phi'_0, the largest slope.
+        slope: phi'_0, the largest slope; of GELU and its like the one far out, 1.
         node: name of its autograd node, without the trailing number.
         relative: rho(z, attributes); None where it is not defined.
         edge: |z| from which rho < 0.1, for activations that saturate on both sides; a function of

@@ -242,7 +242,7 @@ def fan_in(module: torch.nn.Module | None, weight: torch.Tensor) -> int | None:
 
 def _with_state(name: str, inputs: int | None, tensors: Mapping[str, torch.Tensor]) -> int | None:
     """Input and state of a recurrent cell are added up, so its input weights start with the size
-    that the state asks for. Told by names, which every form of a model keeps."""
+    that the state asks for. Told by names; ONNX, which keeps none, has it in its origins."""
     state = tensors.get(name.replace("weight_ih", "weight_hh")) if "weight_ih" in name else None
     if inputs is None or state is None or state.dim() != 2:
         return inputs

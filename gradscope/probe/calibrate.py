@@ -36,7 +36,7 @@ class Axes:
         coupled: what makes samples influence one another, or hides which is which; then no
             statistic is per sample. None where each stands by itself.
         heads: layout of each head's cotangent.
-        nodes: (site id, call) -> layout of its gradient.
+        sites: site id -> layout of its gradient.
         plans: per activation in execution order: kind and how to read it.
         structure: of the small pass, reused by the large ones.
         shapes: of one sample's inputs, in the small pass.

@@ -53,8 +53,8 @@ class ForwardPass:
         record_of: activation node -> index of its record.
         lost: index of each record without a node, with the reason.
         graph: the backward graph of all heads.
-        heads, roots: outputs, and the node of each.
-        sites: the activations, grouped.
+        heads: outputs.
+        structure: what the graph says.
         leaves: the input tensors that gradients could flow to.
         output: what the model returned.
         skipped: outputs that no cotangent can enter.
@@ -66,7 +66,6 @@ class ForwardPass:
     lost: Mapping[int, str]
     graph: Graph
     heads: Sequence[HeadRoot]
-    roots: Sequence[int]
     structure: Structure
     leaves: Sequence[torch.Tensor]
     output: Any
@@ -77,11 +76,6 @@ class ForwardPass:
     def sites(self) -> list[SiteInfo]:
         """The activations, grouped by what feeds them."""
         return self.structure.sites
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Tensors of a nested input on another device."""
-    return tree_map(lambda t: t.to(device) if isinstance(t, torch.Tensor) else t, value)
 
 
 def run_forward(
@@ -126,7 +120,7 @@ def run_forward(
     kinds = {node: records[i].kind for node, i in record_of.items()}
     structure = _structure(graph, kinds, roots, subject.names, known)
     return ForwardPass(
-        records, record_of, lost, graph, heads, roots, structure, leaves, output, skipped,
+        records, record_of, lost, graph, heads, structure, leaves, output, skipped,
         tap.storages,
     )  # fmt: skip
 

@@ -111,7 +111,7 @@ def find_heads(output: Any, wanted: Sequence[str] = ()) -> tuple[list[HeadRoot],
         elif tensor.numel() == 0:
             skipped.append(Skipped(name, "empty output"))
         elif len(heads) == MAX_HEADS and not wanted:
-            reason = f"only the first {MAX_HEADS} outputs are probed; --output chooses"
+            reason = f"only the first {MAX_HEADS} outputs are probed; --head chooses"
             skipped.append(Skipped(name, reason))
         else:
             root = _root(name, tensor)

@@ -75,7 +75,7 @@ class InputSums:
         )
 
     def compute(self, name: str) -> InputStats | None:
-        """None if it holds nothing that is finite."""
+        """None if nothing came in."""
         finite = self.count - self.nonfinite
         if not self.count:
             return None

@@ -73,7 +73,8 @@ def _auto(output: torch.Tensor, labels: torch.Tensor) -> tuple[str, str]:
         return "mse", "labels are real numbers"
     classes = output.dim() >= 2 and max(shape[1], shape[-1]) > 1
     if classes and labels.dim() < output.dim():
-        return "cross-entropy", f"integer labels and {shape[1] if len(shape) == 2 else ''} outputs"
+        count = f"{shape[1]} outputs" if len(shape) == 2 else f"outputs {shape[1:]}"
+        return "cross-entropy", f"integer labels and {count}"
     if int(labels.min()) >= 0 and int(labels.max()) <= 1:
         return "bce", "labels are 0 and 1, one output each"
     return "mse", "integer labels, one output each"
@@ -171,7 +172,7 @@ def check_labels(loss: Loss, output: torch.Tensor, labels: torch.Tensor) -> None
             what = f"labels run from {low} to {high}, but the model has {classes} classes"
             raise OptionError(what, where="labels", hint="Count classes from 0.")
     elif loss.kind in ("bce", "mse") and output.numel() != labels.numel():
-        hint = "Give one number for each of the model's outputs, or choose --output."
+        hint = "Give one number for each of the model's outputs, or choose --head."
         raise OptionError(f"labels do not fit {loss.kind}: {shapes}", where="labels", hint=hint)
 
 
@@ -181,7 +182,7 @@ class Score:
 
     Attributes:
         losses: per sample, float64.
-        right: right answers; None for regression.
+        right: right answers of ``answers``; None for regression.
         labels: all labels, flattened, for the entropy or the variance.
     """
 

@@ -49,10 +49,9 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a site in one forward pass: its node and where its pre-activation came from."""
+    """One call of a site in one forward pass: its node."""
 
     node: int
-    pre_node: int | None
 
 
 @dataclass
@@ -122,7 +121,7 @@ def find_sites(
     for key, nodes in grouped.items():
         gate = gates.get(key)
         kind = activations[nodes[0]]
-        calls = [Call(n, _pre_node(graph, n)) for n in nodes]
+        calls = [Call(n) for n in nodes]
         role = Role.GATE if gate else _joint_role(kind, [roles[n] for n in nodes])
         layer, label = _layer(key, order, layers or {})
         parameters = tuple(sorted(key.parameters, key=lambda p: order.get(p, 0)))
@@ -137,11 +136,6 @@ def find_sites(
 def graph_shape(graph: Graph, node: int) -> tuple[int, ...]:
     """Shape of the (first) tensor that a node made."""
     return output_shape(graph.nodes[node])
-
-
-def _pre_node(graph: Graph, node: int) -> int | None:
-    edge = next((e for e in graph.inputs[node] if e is not None), None)
-    return edge.node if edge is not None else None
 
 
 def _key(feed: _Feed, kind: Kind) -> Key:

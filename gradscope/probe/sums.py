@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -24,7 +23,8 @@ class SiteSums:
         info: the site as found in the first batch.
         forward: over all calls.
         calls: per call, forward statistics.
-        energy: per call, sums over samples and draws: |dL/dz|^2 and how many.
+        energy: per call, sum over samples and draws of |dL/dz|^2.
+        reached: a gradient has arrived.
         count: samples times draws.
         squares: per sample and draw, |dL/dz|^2 over all calls; empty where samples are coupled.
         loops: later calls depend on earlier ones.
@@ -66,7 +66,6 @@ class Sums:
     Attributes:
         sites: by id, in execution order.
         traces: per head.
-        lost: names of activations that no gradient comes through, with how often.
         shapes: per head, of the first batch's output.
         first: samples of the first batch.
         samples, batches: seen.
@@ -76,7 +75,6 @@ class Sums:
 
     sites: dict[str, SiteSums] = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     first: int = 0
     samples: int = 0
@@ -101,7 +99,6 @@ class Sums:
         return Sums(
             _union(self.sites, other.sites, SiteSums.merge),
             [*(a.merge(b) for a, b in heads), *more[shorter:]],
-            _union(self.lost, other.lost, operator.add),
             self.shapes or other.shapes,
             self.first or other.first,
             self.samples + other.samples,

@@ -209,9 +209,6 @@ class Sweep:
             mine = add_forward(self.sums, site, every, loops=site.id in loops)
             arrived = [joint(at.pre(call.node) for at in listeners) for call in site.calls]
             _add_squares(mine, arrived, apart=not self._axes.coupled)
-        for index in run.lost:
-            name = run.records[index].kind.name
-            self.sums.lost[name] = self.sums.lost.get(name, 0) + 1
 
 
 def _add_squares(mine: SiteSums, arrived: Sequence[PerSample | None], *, apart: bool) -> None:

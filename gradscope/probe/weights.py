@@ -123,8 +123,8 @@ def _spectral_norm(weight: torch.Tensor) -> Asking[float]:
     """Largest singular value of the matrix (out, everything else).
 
     Small matrices through the eigenvalues of their Gram matrix in float64; large ones by the power
-    method on the Krylov space (Golub, Kahan, Lanczos, with full reorthogonalisation), until the
-    estimate changes by less than :data:`SPECTRAL_TOLERANCE`.
+    method on the Krylov space (Golub, Kahan, Lanczos, with full reorthogonalisation), until a step
+    changes the estimate by less than a tenth of :data:`SPECTRAL_TOLERANCE`.
     """
     matrix = weight.detach().reshape(weight.shape[0], -1)
     if 0 in matrix.shape:

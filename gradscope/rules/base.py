@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +11,17 @@ from gradscope.attribution import fails_at_its_task
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
 
-INSPECT = "gradscope inspect MODEL --data SAMPLE"
-"""Stands in a remedy for the command that made the report; there the user's own is put in."""
+EVERYTHING = "--all"
+TRIAL = "--trial 400"
+STANDARDISE = "--standardise"
+
+Command = Callable[[str], str]
+"""The command that makes the report again, with these options more."""
+
+
+def usual(options: str) -> str:
+    """The command of a remedy where there is no report: the user's own has its place in one."""
+    return f"gradscope inspect MODEL --data SAMPLE {options}"
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,16 @@ class Remedy:
 
     Attributes:
         advice: in the code that trains the model, one sentence.
-        command: to be pasted; ``{inspect}`` stands for the command that made the report.
+        options: for the command that made the report.
     """
 
     advice: str
-    command: str = "{inspect} --all"
+    options: str = EVERYTHING
+
+    def command(self, measured: Measurements, command: Command) -> str:
+        """To be pasted; what asks for labels or data that are missing gives way to all details."""
+        needs = {TRIAL: measured.sample.labels, STANDARDISE: not measured.sample.synthetic}
+        return command(self.options if needs.get(self.options, True) else EVERYTHING)
 
 
 class Rule(ABC):
@@ -100,7 +114,7 @@ class Rule(ABC):
         """A finding of this rule; ``about`` names it where ``where`` is a list or a range."""
         return Finding(
             self.code, self.name, severity, where, message, value, threshold, cause,
-            (self.remedy.command,), self.remedy.advice, hinges, about,
+            (), self.remedy.advice, hinges, about,
         )  # fmt: skip
 
     @staticmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from gradscope.attribution import zero_matrices
+from gradscope.attribution import DEAD_LAYER, zero_matrices
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role, SampleInfo, Site, Units
 from gradscope.places import indexed
@@ -29,7 +29,7 @@ class DeadRelu(Rule):
         "information."
     )
     thresholds: ClassVar = {
-        "error": Threshold(0.99, "share of units", "no gradient comes through the layer"),
+        "error": Threshold(DEAD_LAYER, "share of units", "no gradient comes through the layer"),
         "warning": Threshold(
             0.8, "share of units", "healthy nets: up to .44 of a layer; stuck: .81 and .94"
         ),

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradscope.rules.base import INSPECT, Rule
+from gradscope.rules.base import Rule, usual
 
 _GROUPS = {
     "1": "gradient flow", "2": "activations", "3": "weights", "4": "numerics", "5": "inputs",
@@ -53,7 +53,7 @@ def explain(rule: Rule, limits: Mapping[str, float], source: str | None, width: 
         causes = ", ".join(cause.value for cause in rule.causes)
         lines += ["", *_wrapped("Speaks for  ", causes, width)]
     lines += ["", *_wrapped("What to do  ", rule.remedy.advice, width)]
-    lines += ["  " + rule.remedy.command.replace("{inspect}", INSPECT)]
+    lines += ["  " + usual(rule.remedy.options)]
     lines += ["", *_plain(_severity(rule), width)]
     return "\n".join(lines) + "\n"
 
@@ -71,7 +71,7 @@ def page(rule: Rule) -> str:
                   f"{rule.code}.{first} = {value}", "```", ""]  # fmt: skip
     if rule.causes:
         lines += ["Speaks for: " + ", ".join(f"`{c.value}`" for c in rule.causes) + ".", ""]
-    command = rule.remedy.command.replace("{inspect}", INSPECT)
+    command = usual(rule.remedy.options)
     lines += ["## What to do", "", rule.remedy.advice, "", "```", command, "```", ""]
     lines += [_severity(rule)]
     return "\n".join(lines) + "\n"
@@ -100,7 +100,7 @@ def as_dict(rule: Rule, limits: Mapping[str, float]) -> dict[str, Any]:
         },
         "causes": [cause.value for cause in rule.causes],
         "advice": rule.remedy.advice,
-        "remedy": rule.remedy.command.replace("{inspect}", INSPECT),
+        "remedy": usual(rule.remedy.options),
         "eased": rule.eased,
     }  # fmt: skip
 

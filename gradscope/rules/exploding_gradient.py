@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, poor_skill, site, time_ledger
 
 
@@ -33,7 +33,7 @@ class ExplodingGradient(Rule):
     remedy = Remedy(
         "Clip the gradient's norm, start again with Xavier weights (He for ReLU; orthogonal for a "
         "recurrent matrix), or add normalisation layers.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 

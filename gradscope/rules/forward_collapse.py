@@ -8,7 +8,7 @@ from typing import ClassVar
 from gradscope.attribution import lone_layer
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import LedgerEntry, Measurements, Role, Site
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, site
 
 
@@ -33,7 +33,7 @@ class ForwardCollapse(Rule):
     remedy = Remedy(
         "Set the biases to 0 and start the weights again with Xavier or orthogonal ones (He for "
         "ReLU); add a normalisation or skip connections.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 

@@ -6,7 +6,14 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from gradscope.attribution import is_entry, is_far_behind, saturation_cause, weights_feeding
+from gradscope.attribution import (
+    INPUT_RMS,
+    SATURATED_SITE,
+    is_entry,
+    is_far_behind,
+    saturation_cause,
+    weights_feeding,
+)
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import (
     Feature,
@@ -19,7 +26,7 @@ from gradscope.measurements import (
     State,
 )
 from gradscope.places import listed
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import STANDARDISE, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, parameter, poor_skill, site
 
 
@@ -46,7 +53,9 @@ class InputScale(Rule):
         "from them."
     )
     thresholds: ClassVar = {
-        "rms": Threshold(3.0, "root mean square", "usual weights then saturate 55 % of a tanh"),
+        "rms": Threshold(
+            INPUT_RMS, "root mean square", "usual weights then saturate 55 % of a tanh"
+        ),
         "large": Threshold(
             100.0, "root mean square", "at 70 three families of four learned all, at 200 none"
         ),
@@ -59,7 +68,7 @@ class InputScale(Rule):
             "mean over sd",
             "pixels 0..255 have 1; at 10 to 20 four families of six did not learn",
         ),
-        "saturated": Threshold(0.70, "share", "of the first layer's activation"),
+        "saturated": Threshold(SATURATED_SITE, "share", "of the first layer's activation"),
         "thrown": Threshold(
             10.0,
             "squared error over guessing's",
@@ -70,7 +79,7 @@ class InputScale(Rule):
     remedy = Remedy(
         "Standardise the input: subtract each column's mean and divide by its standard deviation, "
         "measured on the training data; or put a batch norm first.",
-        "{inspect} --standardise",
+        STANDARDISE,
     )
     eased = True
 

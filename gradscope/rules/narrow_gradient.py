@@ -8,7 +8,7 @@ from typing import ClassVar
 from gradscope.attribution import is_scored
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import chain, measured, poor_skill
 from gradscope.typical import typical_gain
 
@@ -40,7 +40,7 @@ class NarrowGradient(Rule):
     remedy = Remedy(
         "Start again with Xavier or orthogonal weights (He for ReLU), a normalisation layer or "
         "skip connections: training on does not open the other directions.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 
@@ -56,7 +56,7 @@ class NarrowGradient(Rule):
         yield self.finding(
             Severity.ERROR if known else Severity.INFORMATION,
             f"{found.first} ... {found.last}",
-            f"{found.total:.1f} decades for a typical direction (limit {limit:.1f}): {parts}",
+            f"{found.total:.1f} decades for a typical direction (limit {limit:.3g}): {parts}",
             value=found.total, threshold=limit, cause=found.cause if known else None, about="model",
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ class NoGradientPath(Rule):
     remedy = Remedy(
         "Look for detach(), .data, no_grad(), argmax or integer conversions between the layer and "
         "the output; set requires_grad=False where the cut is meant.",
-        "{inspect} --format json",
+        "--format json",
     )
 
     def check(self, measured: Measurements) -> Iterator[Finding]:

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from gradscope.attribution import (
+    FAR_TOO_LARGE,
+    SATURATED_ALONE,
+    SATURATED_MODEL,
     bounded_hidden,
     is_at_chance,
+    recurrent_matrices,
     saturation_cause,
     sizes,
     typical_ratio,
@@ -15,7 +19,7 @@ from gradscope.attribution import (
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Parameter, Site
 from gradscope.places import listed
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import at_chance, measured, parameter, poor_skill, site, weight
 
 
@@ -41,20 +45,20 @@ class OversizedWeight(Rule):
         "shrink": Threshold(
             5.0, "factor", "a tanh of normal z of sd 2.7; Xavier starts need 1 to 2, U[-10,10] 60"
         ),
-        "saturated": Threshold(0.70, "share", "mean over the model, as GS201's model"),
+        "saturated": Threshold(SATURATED_MODEL, "share", "mean over the model, as GS201's model"),
         "typical": Threshold(
-            3.2, "ratio", "healthy nets up to 2.2 (logistic ones: of 4); a start x6 from 3.4"
+            FAR_TOO_LARGE, "ratio", "healthy nets up to 2.2 (logistic: of 4); a start x6 from 3.4"
         ),
         "part": Threshold(
             0.33, "share of matrices", "half of a network x20; one layer alone is no such part"
         ),
-        "alone": Threshold(0.96, "share", "of one activation, as GS201's site"),
+        "alone": Threshold(SATURATED_ALONE, "share", "of one activation, as GS201's site"),
     }
     causes = (Cause.LARGE_PARAMETERS,)
     remedy = Remedy(
         "Divide each layer's weights and biases by the shrink that it needs (gradscope fix "
         "measures it), layer by layer from the first, then train on with a small L2 (1e-4).",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 
@@ -65,7 +69,7 @@ class OversizedWeight(Rule):
             return
         every = sizes(measured)
         large = [n for n in sorted(every, key=lambda n: -every[n]) if every[n] > limit]
-        part = self._is_part(every, large)
+        part = self._is_part(measured, every, large)
         if typical <= limit and not part:
             return
         severity = self.graver(measured, Severity.INFORMATION)
@@ -81,10 +85,12 @@ class OversizedWeight(Rule):
             cause=Cause.LARGE_PARAMETERS if known else None, hinges=typical > limit,
         )  # fmt: skip
 
-    def _is_part(self, every: Mapping[str, float], large: Sequence[str]) -> bool:
+    def _is_part(
+        self, measured: Measurements, every: Mapping[str, float], large: Sequence[str]
+    ) -> bool:
         """Whether a good part of the matrices is far too large; those from one time step to the
         next are left to GS102, which sees what they do."""
-        kept = [n for n in every if not n.rpartition(".")[2].startswith("weight_hh")]
+        kept = every.keys() - recurrent_matrices(measured)
         mine = [n for n in large if n in kept]
         return len(mine) > 1 and len(mine) >= self.limit("part") * len(kept)
 

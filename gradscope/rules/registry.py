@@ -13,7 +13,7 @@ from pathlib import Path
 from gradscope.attribution import works
 from gradscope.findings import Finding
 from gradscope.measurements import Measurements
-from gradscope.rules.base import INSPECT, Rule
+from gradscope.rules.base import Command, Rule, usual
 
 Limits = Mapping[str, Mapping[str, float]]
 """Thresholds that the user has set: code -> name -> number."""
@@ -33,29 +33,22 @@ def all_rules() -> tuple[Rule, ...]:
 
 
 def run_rules(
-    measured: Measurements, limits: Limits | None = None, command: str | None = INSPECT
+    measured: Measurements, limits: Limits | None = None, command: Command | None = usual
 ) -> tuple[Finding, ...]:
     """Findings of all rules, the severest first, then by code and place in the model.
 
     Args:
         measured: of one model.
         limits: thresholds other than the defaults.
-        command: that makes this report, for the remedies; None: there is none, nor are they.
+        command: that makes this report again, for the remedies; None: there is none, nor are they.
     """
     set_by_user = limits or {}
     rules = (type(r)(set_by_user.get(r.code)) for r in all_rules())
-    findings = [
-        replace(found, remedies=_remedies(found, command))
-        for rule in rules
-        for found in _of(rule, measured)
-    ]
+    findings = []
+    for rule in rules:
+        remedies = () if command is None else (rule.remedy.command(measured, command),)
+        findings += [replace(found, remedies=remedies) for found in _of(rule, measured)]
     return tuple(sorted(findings, key=lambda f: (-f.severity.rank, f.code)))
-
-
-def _remedies(found: Finding, command: str | None) -> tuple[str, ...]:
-    if command is None:
-        return ()
-    return tuple(r.replace("{inspect}", command) for r in found.remedies)
 
 
 def _of(rule: Rule, measured: Measurements) -> list[Finding]:

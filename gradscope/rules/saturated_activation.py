@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from gradscope.attribution import USUAL_RATIO, bounded_hidden, saturation_cause, typical_ratio
+from gradscope.attribution import (
+    SATURATED_ALONE,
+    SATURATED_MODEL,
+    USUAL_RATIO,
+    bounded_hidden,
+    saturation_cause,
+    typical_ratio,
+)
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, Role
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, poor_skill, site
 
 
@@ -27,16 +34,20 @@ class SaturatedActivation(Rule):
         "weights of a usual size saturate because of what comes in, GS501 judges how large that is."
     )
     thresholds: ClassVar = {
-        "site": Threshold(0.96, "share", "above what healthy networks show in a single layer"),
+        "site": Threshold(
+            SATURATED_ALONE, "share", "above what healthy networks show in a single layer"
+        ),
         "model": Threshold(
-            0.70, "share", "mean over hidden activations; 163 planted faults, 127 healthy nets"
+            SATURATED_MODEL,
+            "share",
+            "mean over hidden activations; 163 planted faults, 127 healthy nets",
         ),
     }
     causes = (Cause.LARGE_PARAMETERS, Cause.LARGE_INPUTS)
     remedy = Remedy(
         "Shrink the weights once so that every layer's pre-activations have a root mean square of "
         "1 on data, then train with a small L2 (1e-4); standardise the input.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 

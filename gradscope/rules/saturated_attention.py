@@ -8,7 +8,7 @@ from typing import ClassVar
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Attention, Measurements
 from gradscope.places import listed
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, poor_skill, site
 
 
@@ -34,7 +34,7 @@ class SaturatedAttention(Rule):
     remedy = Remedy(
         "Divide the weights of queries and keys until the attention scores have a root mean square "
         "of about 1, or normalise queries and keys.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 

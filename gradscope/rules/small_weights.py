@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from gradscope.attribution import is_at_chance
+from gradscope.attribution import (
+    LOST_IN_TIME,
+    SMALL_WEIGHT_DECADES,
+    is_at_chance,
+    recurrent_matrices,
+)
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import LedgerEntry, Measurements, Parameter, Role
 from gradscope.places import listed, plural
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import (
     at_chance,
     measured,
@@ -41,9 +46,13 @@ class SmallWeights(Rule):
     )
     thresholds: ClassVar = {
         "init_ratio": Threshold(0.3, "ratio", "torch's own default start has .58 (.41 for ReLU)"),
-        "decades": Threshold(-0.45, "decades a layer", "N(0, .05) loses .9, the default start .28"),
+        "decades": Threshold(
+            -SMALL_WEIGHT_DECADES,
+            "decades a layer",
+            "N(0, .05) loses .9, the default start .28",
+        ),
         "share": Threshold(0.5, "share", "of the weights that feed hidden activations"),
-        "time": Threshold(-6.0, "decades", "through time, as GS104's total"),
+        "time": Threshold(LOST_IN_TIME, "decades", "through time, as GS104's total"),
         "signal": Threshold(
             0.1, "root mean square", "of z: N(0, .01) without norms .02; fresh residual nets .4 up"
         ),
@@ -52,7 +61,7 @@ class SmallWeights(Rule):
     remedy = Remedy(
         "Start again with Xavier or orthogonal weights (He for ReLU); take weight decay away until "
         "the model has learned.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 
@@ -60,8 +69,10 @@ class SmallWeights(Rule):
         feeding = _feeding(measured)
         limit = self.limit("init_ratio")
         small = [p for p in feeding if (p.weight.init_ratio or 0.0) < limit]
-        if not small or len(small) < self.limit("share") * len(feeding) or _only_in_time(small):
+        if not small or len(small) < self.limit("share") * len(feeding):
             return
+        if {p.name for p in small} <= recurrent_matrices(measured):
+            return  # what comes in passes; what fades fades in time, which GS104 finds
         lost = _per_layer(measured)
         layers = lost is not None and lost < self.limit("decades")
         idle = is_at_chance(measured) and _idle_branches(measured, self.limit("signal"))
@@ -107,12 +118,6 @@ def _feeding(measured: Measurements) -> list[Parameter]:
     names = {n for s in measured.sites if s.role in carrying for n in s.parameters}
     matrices = (p for p in measured.parameters if p.weight.init_ratio is not None)
     return [p for p in matrices if p.name in names]
-
-
-def _only_in_time(small: list[Parameter]) -> bool:
-    """Whether only matrices from one step to the next are small: what comes in passes, and what
-    fades fades in time, which GS104 finds."""
-    return all(p.name.rpartition(".")[2].startswith("weight_hh") for p in small)
 
 
 def _idle_branches(measured: Measurements, limit: float) -> bool:

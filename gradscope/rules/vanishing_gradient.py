@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from gradscope.attribution import (
+    LONE,
     attenuation_causes,
     is_scored,
     lone_layer,
@@ -16,7 +17,7 @@ from gradscope.attribution import (
 )
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Head, Ledger, LedgerEntry, Measurements, Role, Site, State
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import chain, measured, parameter, poor_skill, site, weight
 from gradscope.typical import typical_gain
 
@@ -54,7 +55,9 @@ class VanishingGradient(Rule):
         ),
         "warning": Threshold(-2.0, "decades", "nets of 3 layers with small weights, which recover"),
         "alone": Threshold(
-            0.7, "share of the loss", "one layer's small weights grow back: 12 of 16 such recovered"
+            LONE,
+            "share of the loss",
+            "one layer's small weights grow back: 12 of 16 such recovered",
         ),
     }
     causes = (
@@ -64,7 +67,7 @@ class VanishingGradient(Rule):
     remedy = Remedy(
         "Start again with Xavier or orthogonal weights (He for ReLU), a normalisation layer or "
         "skip connections; replace the logistic function by tanh.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
     eased = True
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
+from gradscope.attribution import LOST_IN_TIME
 from gradscope.findings import Cause, Finding, Severity
 from gradscope.measurements import Measurements, TimeLedger
-from gradscope.rules.base import Remedy, Rule, Threshold
+from gradscope.rules.base import TRIAL, Remedy, Rule, Threshold
 from gradscope.rules.examples import measured, poor_skill, site, time_ledger
 
 
@@ -26,7 +27,7 @@ class VanishingThroughTime(Rule):
     )
     thresholds: ClassVar = {
         "total": Threshold(
-            -6.0,
+            LOST_IN_TIME,
             "decades",
             "fresh cells -1 to -2; shut forget gates -12, recurrent gain .3 -14",
         ),
@@ -41,7 +42,7 @@ class VanishingThroughTime(Rule):
     remedy = Remedy(
         "Start the recurrent matrix as identity or orthogonal, an LSTM's forget bias at 1; clip "
         "the gradient; read out more than the last step.",
-        "{inspect} --trial 400",
+        TRIAL,
     )
 
     def check(self, measured: Measurements) -> Iterator[Finding]:

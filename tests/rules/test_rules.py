@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gradscope.cli.main import main
+from gradscope.commandline import command_for, next_command
+from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.findings import Severity
 from gradscope.measurements import LedgerEntry, Measurements, Skill, Units
-from gradscope.rules import all_rules, run_rules
+from gradscope.rules import all_rules, find_rule, run_rules
 from gradscope.rules.examples import measured, parameter, site, weight
 from tests.renew_rule_pages import PAGES, rule_pages
 
@@ -177,15 +180,48 @@ def test_the_severest_come_first():
 @of_all
 def test_the_remedy_is_a_command_that_exists(rule, capsys: pytest.CaptureFixture[str]):
     """Its options are those of the command line: only the files are missing."""
-    command = rule.remedy.command.replace("{inspect}", "gradscope inspect no.pt --data no.npz")
+    command = next_command(Settings("no.pt", data=DataSettings("no.npz")), rule.remedy.options)
     assert command.startswith("gradscope ")
     assert main(command.split()[1:]) == 2
     assert "no.pt" in capsys.readouterr().err
 
 
 def test_the_remedy_holds_the_user_s_own_command():
-    (found, *_) = run_rules(RULES[0].fails()[0], command="gradscope inspect 'a {b}.pt'")
+    m = RULES[0].fails()[0]
+    (found, *_) = run_rules(m, command=partial(next_command, Settings("a {b}.pt")))
     assert found.remedies[0].startswith("gradscope inspect 'a {b}.pt'")
+    assert run_rules(m, command=None)[0].remedies == ()
+
+
+def remedies(code: str, **sample: bool) -> set[str]:
+    """What the rule tells to do next of its examples, on such a sample."""
+    every = (replace(m, sample=replace(m.sample, **sample)) for m in find_rule(code, "").fails())
+    found = (f for m in every for f in run_rules(m, command=str.strip) if f.code == code)
+    return {r for f in found for r in f.remedies}
+
+
+def test_the_remedy_asks_for_nothing_that_is_not_there():
+    """A trial trains on labels, and a made-up input has no scale of its own."""
+    assert remedies("GS201", labels=True) == {"--trial 400"}
+    assert remedies("GS201", labels=False) == {"--all"}
+    assert remedies("GS501", synthetic=False) == {"--standardise"}
+    assert remedies("GS501", synthetic=True) == {"--all"}
+
+
+def test_a_trial_is_asked_for_without_what_excludes_it():
+    probe = ProbeSettings(trial=800, gradients=False, dtype="fp16", device_map="auto")
+    settings = Settings("a.pt", data=DataSettings("b.npz"), probe=probe)
+    assert (
+        next_command(settings, "--trial 400") == "gradscope inspect a.pt --data b.npz --trial 400"
+    )
+    kept = "gradscope inspect a.pt --data b.npz --no-gradients --dtype fp16 --device-map auto --all"
+    assert next_command(settings, "--all") == kept
+
+
+def test_a_device_map_says_where_the_model_runs():
+    """What it chose is no option to be given beside it."""
+    probe = ProbeSettings(device_map="auto", device="cuda:0")
+    assert command_for(Settings("a.pt", probe=probe)) == "gradscope inspect a.pt --device-map auto"
 
 
 def test_the_pages_are_those_of_the_rules():

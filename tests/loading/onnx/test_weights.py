@@ -91,6 +91,18 @@ def test_layer_and_fan_in(tmp_path: Path) -> None:
     assert origins["net.fc.bias"].fan_in is None
 
 
+@pytest.mark.parametrize(("inputs", "expected"), [(3, 5), (7, 7)])
+def test_recurrent_weights_start_with_the_size_of_what_is_wider(
+    inputs: int, expected: int, tmp_path: Path
+) -> None:
+    """Input and state are added up: W's usual size is that of torch's weight_ih."""
+    node = NODE("LSTM", ["x", "w", "r"], ["y"], hidden_size=5)
+    constants = {"w": table(1, 20, inputs), "r": table(1, 20, 5)}
+    proto = model([node], {"x": [4, 2, inputs]}, {"y": [4, 1, 2, 5]}, constants)
+    origins = load_model(saved(proto, tmp_path), LoadSettings()).origins
+    assert (origins["w"].fan_in, origins["r"].fan_in) == (expected, 5)
+
+
 def test_shared_weight_names_its_consumers(tmp_path: Path) -> None:
     nodes = [
         NODE("MatMul", ["x", "w"], ["h"]),

@@ -23,7 +23,8 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 # ONNX: i o f c and z r h; torch: i f c o and r z n.
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 _ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-_PRODUCT = Slot(lambda _, shape: shape[-1])
+# Input and state are added up, so that a usual start is that of the wider one.
+_PRODUCT = Slot(lambda call, shape: max(shape[-1], shape[-2] // _GATES[call.node.op]))
 _WEIGHTS = {1: _PRODUCT, 2: _PRODUCT, 3: Slot()}
 
 
