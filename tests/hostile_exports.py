@@ -75,6 +75,14 @@ def _pickled(folder: Path) -> bytes:
     return data
 
 
+def _signature(**values: Any) -> Builder:
+    """Another description of how the program is called."""
+    return edited(
+        MODEL,
+        lambda v, c: v["graph_module"]["module_call_graph"][0]["signature"].update(values),
+    )
+
+
 def _expression(text: str) -> Builder:
     def change(value: Any, command: str) -> None:
         for size in _sizes(value):
@@ -121,6 +129,10 @@ def _form(which: str, form: Any) -> Builder:
         signature[which] = text.replace("COMMAND", command)
 
     return edited(MODEL, change)
+
+
+def _tuple(*parts: Any) -> dict[str, Any]:
+    return {"type": "builtins.tuple", "context": "null", "children_spec": list(parts)}
 
 
 def _leaf() -> dict[str, Any]:
@@ -244,6 +256,14 @@ HOSTILE_EXPORTS: dict[str, Builder] = {
     "export: nested JSON": added(lambda f: {MODEL: b"[" * 100_000 + b"]" * 100_000}),
     "export: no JSON": added(lambda f: {MODEL: b"import os"}),
     "export: JSON of another thing": added(lambda f: {MODEL: b"[1, 2]"}),
+    "export: call that is one value": _form("in_spec", [1, _leaf()]),
+    "export: call of positional arguments alone": _form("in_spec", [1, _tuple(_tuple(_leaf()))]),
+    "export: named arguments in a tuple": _form("in_spec", [1, _tuple(_tuple(), _tuple(_leaf()))]),
+    "export: names of arguments that are a number": _signature(forward_arg_names=5),
+    "export: names of arguments by name": _signature(forward_arg_names={"x": 1}),
+    "export: target in a list": edited(
+        MODEL, lambda v, c: v["graph_module"]["graph"]["nodes"][0].update(target=["a.b.c.d.e"])
+    ),
     "export: absurd number": _argument({"as_int": 10**40}),
     "export: number beyond floats": _argument({"as_int": 10**400}),
     "export: path that leaves": added(lambda f: {"data/../../evil": b""}),

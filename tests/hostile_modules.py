@@ -157,6 +157,11 @@ MODULES: dict[str, Callable[[str], bytes]] = {
         + module(name("torch.nn.modules.padding", "ZeroPad2d"), padding=numbers(1 << 39, 0, 0, 0))
         + STOP
     ),
+    "padding beyond floats": lambda c: (
+        P2
+        + module(name("torch.nn.modules.padding", "ZeroPad2d"), padding=numbers(10**400, 0, 0, 0))
+        + STOP
+    ),
     "pooling to 100,000 x 100,000": lambda c: (
         P2
         + module(name("torch.nn.modules.pooling", "AdaptiveAvgPool2d"), output_size=number(100_000))

@@ -216,6 +216,9 @@ HOSTILE_SCRIPTS: dict[str, Builder] = {
             "data.pkl": b"\x80\x02c__torch__\nNet\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.",
         }
     ),
+    "script: constants nested too deeply": changed(
+        lambda r: {**r, "constants.pkl": b"\x80\x02)" + b"\x85" * 390 + b"."}
+    ),
     "script: forged memo": changed(_forged_memo),
     "script: forged size": changed(_forged_size),
     "script: pickle protocol 4": changed(lambda r: {**r, "data.pkl": pickle.dumps([1], 4)}),

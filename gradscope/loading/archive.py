@@ -115,6 +115,8 @@ def opened(file: Path) -> Iterator[Archive]:
             raise LoadError(what, where=str(file), hint=hint) from error
         what = f"is broken or truncated ({error})"
         raise LoadError(what, where=str(file), hint=_AGAIN) from error
+    except RecursionError as error:
+        raise LoadError("is nested too deeply", where=str(file)) from error
     except (RuntimeError, ValueError, UnicodeError) as error:
         if isinstance(error, RuntimeError) and "encrypted" not in str(error):
             raise

@@ -12,6 +12,17 @@ from gradscope.loading.binding import model_dtype, takes_integers
 from gradscope.loading.wanted import type_name
 from gradscope.model import Input
 
+_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+_BYTE_FLOATS = frozenset({
+    torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz,
+    torch.float8_e8m0fnu,
+})  # fmt: skip
+NUMBERS = _UNSIGNED | _BYTE_FLOATS | {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+}  # fmt: skip
+"""Types with one number an element; torch also has some that are bits, or several in a byte."""
+
 
 @dataclass(frozen=True)
 class Types:
@@ -76,6 +87,23 @@ def alternatives(
                 yield {**planned, name: other}
     if len(planned) > 1:
         yield {n: next(iter(changed[n]), t) for n, t in planned.items()}
+
+
+def with_arithmetic(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in a type that torch computes in: unsigned integers as int64, 8 bits of
+    floating point as float32.
+
+    Raises:
+        ValueError: an integer that int64 cannot hold.
+    """
+    if tensor.dtype in _BYTE_FLOATS:
+        return tensor.to(torch.float32)
+    if tensor.dtype not in _UNSIGNED:
+        return tensor
+    found = tensor.to(torch.int64)
+    if tensor.dtype is torch.uint64 and bool((found < 0).any()):
+        raise ValueError("it holds integers beyond 64 bits with a sign")
+    return found
 
 
 def cast(tensor: torch.Tensor, dtype: torch.dtype, name: str, where: str) -> torch.Tensor:

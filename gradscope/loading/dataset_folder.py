@@ -97,13 +97,16 @@ def _inside(folder: Path, name: object) -> Path:
     """A file or folder right in this one, so that no file can point elsewhere."""
     plain = isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
     found = folder / str(name)
-    if not plain or not os.path.exists(found):  # so is a name too long, or with a NUL
+    # A name too long, or with a NUL, is neither; a pipe or a device would be read without end.
+    if not plain or not (os.path.isfile(found) or os.path.isdir(found)):
         raise DataError(f"there is no '{str(name)[:80]}' in it", where=str(folder))
     return found
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
+        if not file.is_file():
+            raise DataError(f"there is no '{file.name}' in it", where=str(file.parent))
         if file.stat().st_size > _JSON:
             raise DataError("is too large", where=str(file))
         value = json.loads(file.read_text(encoding="utf-8"))

@@ -35,6 +35,7 @@ _SCALARS = frozenset(
 _CONTAINERS = frozenset({
     None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict",
 })  # fmt: skip
+_CALL = ["builtins.tuple", "builtins.tuple", "builtins.dict"]
 _MAX_DEPTH = 60
 
 
@@ -92,6 +93,19 @@ def read_spec(text: Any, *, lenient: bool) -> tuple[str, list[str]]:
     unknown: list[str] = []
     written = _spec(form, 0, unknown if lenient else None)
     return json.dumps([int(protocol) if protocol == 1 else _odd(), written]), unknown
+
+
+def read_arguments(text: Any) -> str:
+    """The form of the arguments of a call: positional ones, then those by name.
+
+    Raises:
+        Unsafe: it is not, or refers to anything but PyTorch's plain containers.
+    """
+    written, _ = read_spec(text, lenient=False)
+    form = json.loads(written)[1]
+    if [form["type"], *(c["type"] for c in form["children_spec"])] != _CALL:
+        raise Unsafe("it does not say how it is called")
+    return written
 
 
 def _odd() -> int:

@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradscope.loading.export_expressions import read_expression
-from gradscope.loading.export_names import check_name, check_path, check_target, read_spec
+from gradscope.loading.export_names import (
+    check_name,
+    check_path,
+    check_target,
+    read_arguments,
+    read_spec,
+)
 from gradscope.loading.pickle_scan import Unsafe
 
 _MAX_DEPTH = 120
@@ -121,7 +127,8 @@ class Program:
 
     def _node(self, node: Mapping[str, Any]) -> None:
         target = node["target"]
-        operation = target.split(".")[3] if str(target).count(".") >= 4 else str(target)
+        check_target(target)
+        operation = target.split(".")[3] if target.count(".") >= 4 else target
         self.calls.add(operation)
         for given in node["inputs"] if isinstance(node["inputs"], list) else ():
             if isinstance(given, dict) and given.get("name") in ("train", "training"):
@@ -143,9 +150,11 @@ class Program:
         ):
             raise Unsafe("it does not say how it is called")
         signature = dict(roots[0]["signature"])
-        form, _ = read_spec(signature.pop("in_spec", None), lenient=False)
+        form = read_arguments(signature.pop("in_spec", None))
         result, self.taken = read_spec(signature.pop("out_spec", None), lenient=True)
         names = signature.pop("forward_arg_names", None)
+        if not isinstance(names, list | None):
+            raise Unsafe("it does not say how it is called")
         for name in names or ():
             check_name(name, "an argument")
         rest = self._dictionary(signature, "signature", 0)

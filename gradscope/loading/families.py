@@ -72,22 +72,42 @@ def specs_of(layer: torch.nn.Module) -> Iterator[Spec]:
     if kind not in _FAMILIES:
         return
     if kind == "Unflatten":
-        sizes = tuple(int(s) for s in layer.unflattened_size)  # type: ignore[union-attr]
-        if layer.dim == 1 and min(sizes) > 0:
+        sizes = getattr(layer, "unflattened_size", ())
+        if getattr(layer, "dim", 0) == 1 and sizes and all(_is_size(s) for s in sizes):
             yield Spec((math.prod(sizes),))
         return
-    weight = next((p for n, p in layer.named_parameters(recurse=False) if "weight" in n), None)
+    weight = _weight(layer)
     if kind in ("MultiheadAttention", "Transformer", *_TRANSFORMER_LAYERS):
         width = _width(layer)
         if width:
             yield Spec((STEPS, width), free=(0,))
-    elif weight is not None or kind.startswith("BatchNorm"):
+    elif weight is None or weight.dim() >= _axes(kind):
         yield from _by_weight(layer, kind, weight)
+
+
+def _weight(layer: torch.nn.Module) -> torch.Tensor | None:
+    """As the layer computes with it: where it is normalised, none of its parts."""
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, torch.Tensor):
+        return weight
+    return next((p for n, p in layer.named_parameters(recurse=False) if "weight" in n), None)
+
+
+def _is_size(value: object) -> bool:
+    """Whether an attribute is a size: a file may say anything."""
+    return isinstance(value, int) and value > 0
+
+
+def _axes(kind: str) -> int:
+    """Of the weight of a layer, at least."""
+    if kind.startswith("Conv"):
+        return 2 + int(kind[-2])
+    return 1 if "Norm" in kind else 2
 
 
 def _width(layer: torch.nn.Module) -> int:
     for name in ("d_model", "embed_dim"):
-        if isinstance(getattr(layer, name, None), int):
+        if _is_size(getattr(layer, name, None)):
             return int(getattr(layer, name))
     attention = getattr(layer, "self_attn", None)
     return _width(attention) if isinstance(attention, torch.nn.Module) else 0
@@ -96,7 +116,7 @@ def _width(layer: torch.nn.Module) -> int:
 def _by_weight(layer: torch.nn.Module, kind: str, weight: torch.Tensor | None) -> Iterator[Spec]:
     if weight is None:
         channels = getattr(layer, "num_features", 0)
-        yield from _normalised(kind, (channels,)) if channels else ()
+        yield from _normalised(kind, (channels,)) if _is_size(channels) else ()
     elif kind in ("Embedding", "EmbeddingBag"):
         yield Spec((STEPS,), "int", weight.shape[0], (0,))
         yield Spec((), "int", weight.shape[0])
@@ -121,7 +141,7 @@ def _by_weight(layer: torch.nn.Module, kind: str, weight: torch.Tensor | None) -
 def _convolved(layer: torch.nn.Module, kind: str, weight: torch.Tensor) -> Iterator[Spec]:
     turned = kind.startswith("ConvTranspose")
     groups = getattr(layer, "groups", 1)
-    channels = weight.shape[0] if turned else weight.shape[1] * groups
+    channels = weight.shape[0] if turned else weight.shape[1] * (groups if _is_size(groups) else 1)
     if kind.endswith("1d"):
         yield from (Spec((channels, n), free=(1,)) for n in LENGTHS)
     elif kind.endswith("2d"):

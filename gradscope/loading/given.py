@@ -12,6 +12,7 @@ from torch import nn
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, LoadError
 from gradscope.loading import from_code, from_file
+from gradscope.loading.casting import NUMBERS, with_arithmetic
 from gradscope.loading.numpy_rows import to_tensor
 from gradscope.loading.rows import Memory
 from gradscope.loading.shared import taken_out, with_shared
@@ -114,7 +115,8 @@ def _places(data: Sequence[Any], wanted: Wanted) -> list[str]:
 
 def _is_array(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
-        return value.layout is torch.strided and not value.is_nested and not value.is_meta
+        plain = value.layout is torch.strided and not value.is_nested and not value.is_meta
+        return plain and value.dtype in NUMBERS
     return isinstance(value, np.ndarray) or (
         hasattr(value, "__array__") and not isinstance(value, np.generic)
     )
@@ -122,7 +124,10 @@ def _is_array(value: Any) -> bool:
 
 def _tensor(value: Any, key: str, where: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
+        try:
+            return with_arithmetic(value.detach().cpu())
+        except ValueError as error:
+            raise DataError(f"'{key}': {error}", where=where) from error
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         hint = "gradscope runs real, integer and boolean arrays."

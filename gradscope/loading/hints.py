@@ -33,8 +33,8 @@ def hint_for(
 def _image(module: torch.nn.Module, columns: int) -> str | None:
     """Square images of as many channels as the first convolution takes."""
     first = next((m for m in module.modules() if isinstance(m, torch.nn.Conv2d)), None)
-    if first is None or columns % first.in_channels:
+    channels = getattr(first, "in_channels", 0)
+    if not isinstance(channels, int) or channels < 1:  # a file may say anything
         return None
-    side = math.isqrt(columns // first.in_channels)
-    fits = first.in_channels * side * side == columns and side > 1
-    return f"{first.in_channels}x{side}x{side}" if fits else None
+    side = math.isqrt(columns // channels)
+    return f"{channels}x{side}x{side}" if channels * side * side == columns and side > 1 else None

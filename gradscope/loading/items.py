@@ -12,6 +12,7 @@ import torch
 from gradscope.cutting import leaves, length, mapped
 from gradscope.errors import DataError
 from gradscope.loading.binding import Bound, bind
+from gradscope.loading.casting import NUMBERS, with_arithmetic
 from gradscope.loading.numpy_rows import to_tensor
 from gradscope.loading.wanted import Wanted
 
@@ -54,6 +55,7 @@ _ODD: Mapping[str, Callable[[torch.Tensor], bool]] = {
     "quantised": lambda t: t.is_quantized,
     "sparse": lambda t: t.layout is not torch.strided,
     "uint64": lambda t: t.dtype is torch.uint64,
+    "packed": lambda t: t.dtype not in NUMBERS,
 }
 
 
@@ -156,7 +158,7 @@ def _tensors(value: Any) -> Any:
     def one(leaf: Any) -> Any:
         if isinstance(leaf, np.ndarray | np.generic) and leaf.dtype.kind in "fiub":
             return to_tensor(np.asarray(leaf))
-        return leaf.detach().cpu() if isinstance(leaf, torch.Tensor) else leaf
+        return with_arithmetic(leaf.detach().cpu()) if isinstance(leaf, torch.Tensor) else leaf
 
     return mapped(one, value)
 

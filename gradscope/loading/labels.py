@@ -81,7 +81,10 @@ class Facts:
 
 
 def check_finite(facts: Facts, name: str, where: str) -> None:
-    """Raises :class:`DataError` where labels are NaN or infinite: a loss would be neither."""
+    """Raises :class:`DataError` where labels are NaN or infinite: a loss would be neither. So would
+    it be of complex numbers."""
+    if facts.dtype.is_complex:
+        raise DataError(f"labels '{name}' are complex numbers", where=where, hint="Save real ones.")
     if facts.bad:
         what = f"labels '{name}' hold {facts.bad} NaN or infinite values"
         raise DataError(what, where=where, hint="Leave these samples out.")

@@ -17,7 +17,7 @@ def find_optimiser(loaded: Any) -> Optimiser | str | None:
         loaded: what a file held: a dictionary with an optimiser's state_dict somewhere, as
             ``optimizer``, ``optimizer_state_dict`` or Lightning's ``optimizer_states``.
     """
-    groups = list(_groups(loaded, 0))
+    groups = list(_groups(loaded))
     if not groups:
         return None
     if len(groups) > 1:
@@ -31,16 +31,26 @@ def find_optimiser(loaded: Any) -> Optimiser | str | None:
     return first
 
 
-def _groups(value: Any, depth: int) -> Iterator[list[Mapping[str, Any]]]:
-    """The ``param_groups`` of each optimiser."""
-    if isinstance(value, list | tuple):
-        value = dict(enumerate(value)) if len(value) <= 16 else {}
-    if not isinstance(value, Mapping):
-        return
-    found = value.get("param_groups")
-    if isinstance(found, list) and found and all(isinstance(g, Mapping) for g in found):
-        yield found
-    elif depth < _DEPTH:
-        for inner in value.values():
-            if isinstance(inner, Mapping | list | tuple):
-                yield from _groups(inner, depth + 1)
+def _groups(loaded: Any) -> Iterator[list[Mapping[str, Any]]]:
+    """The ``param_groups`` of each optimiser. Each part is looked into once: a few bytes of a file
+    may refer to the same part over and over."""
+    level, seen = [loaded], set[int]()
+    for _ in range(_DEPTH + 1):
+        below: list[Any] = []
+        for value in level:
+            found = value.get("param_groups") if isinstance(value, Mapping) else None
+            if isinstance(found, list) and found and all(isinstance(g, Mapping) for g in found):
+                yield found
+            elif id(value) not in seen:
+                seen.add(id(value))
+                below += _inside(value)
+        level = below
+
+
+def _inside(value: Any) -> list[Any]:
+    """What may hold an optimiser; not each of a long list of numbers."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple) or len(value) > 16:
+        return []
+    return [inner for inner in value if isinstance(inner, Mapping | list | tuple)]

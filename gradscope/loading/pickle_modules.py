@@ -172,7 +172,7 @@ def _check_geometry(cls: type, item: Any, where: str) -> None:
     last = cls.__name__[-2:]
     if len(numbers) == 1 and last in ("2d", "3d") and not isinstance(item, tuple | list):
         numbers = numbers * int(last[0])
-    if math.prod(max(1.0, abs(float(n))) for n in numbers) > _MOST:
+    if math.prod(min(max(1, abs(n)), _MOST + 1) for n in numbers) > _MOST:
         raise Unsafe(f"{where} is absurdly large")
 
 

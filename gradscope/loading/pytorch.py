@@ -21,10 +21,10 @@ from gradscope.loading.allowed import Allowed, allowed
 from gradscope.loading.checkpoint import holds_weights
 from gradscope.loading.detect import FileKind
 from gradscope.loading.held import Held, held
-from gradscope.loading.pickle_machine import PickleError, run
+from gradscope.loading.pickle_machine import run
 from gradscope.loading.pickle_scan import Scan, Unsafe
 from gradscope.loading.rebuilders import Unbuilt, rebuilders
-from gradscope.loading.refusal import refusal
+from gradscope.loading.refusal import refusal, understood
 from gradscope.loading.torch_zip import MAX_PICKLE, read_contents
 
 MAPPED = 256 << 20
@@ -211,23 +211,13 @@ def _scanned(opened: Held, kind: FileKind, known: Allowed, *, lenient: bool = Fa
 
 def _scan(opened: Held, data: bytes, scan: Scan, *, pickles: int) -> int:
     """Check the first pickles in ``data``; where they end."""
-    where = str(opened.file)
     stream, root = BytesIO(data), None
     try:
-        for _ in range(pickles):
-            root = run(stream)
-            if root != _LEGACY_MAGIC:
-                scan.check(root)
+        with understood(opened.file):
+            for _ in range(pickles):
+                root = run(stream)
+                if root != _LEGACY_MAGIC:
+                    scan.check(root)
         return stream.tell()
-    except PickleError as error:
-        raise LoadError(f"cannot be read: {error}", where=where, hint=_AGAIN) from error
-    except RecursionError as error:
-        raise LoadError("cannot be read: nested too deeply", where=where) from error
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        # Forged parts can have any type. What the scan does not understand is not opened.
-        what = f"cannot be read: its parts do not fit ({error})"
-        raise LoadError(what, where=where, hint=_AGAIN) from error
-    except MemoryError as error:
-        raise LoadError("does not fit into memory", where=where) from error
     except Unsafe as error:
         raise refusal(opened.file, error, root, scan.allowed) from error

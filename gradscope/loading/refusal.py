@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradscope.errors import UntrustedError
+from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.allowed import Allowed
-from gradscope.loading.pickle_machine import Built, Global
+from gradscope.loading.pickle_machine import Built, Global, PickleError
 from gradscope.loading.pickle_parts import Unsafe, is_table, plain_state
 
+_AGAIN = "Save or copy the file again."
 _OTHERS = ("torch.", "numpy.", "builtins.", "__builtin__.", "collections.", "os.", "posix.")
 _MOST = 12
+
+
+@contextmanager
+def understood(file: Path) -> Iterator[None]:
+    """What a scan can make nothing of, as one line: forged parts can have any type, and are not
+    opened.
+
+    Raises:
+        LoadError: in place of all that reading and scanning a pickle may raise but :class:`Unsafe`.
+    """
+    where = str(file)
+    try:
+        yield
+    except PickleError as error:
+        raise LoadError(f"cannot be read: {error}", where=where, hint=_AGAIN) from error
+    except RecursionError as error:
+        raise LoadError("cannot be read: nested too deeply", where=where) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        what = f"cannot be read: its parts do not fit ({error})"
+        raise LoadError(what, where=where, hint=_AGAIN) from error
+    except MemoryError as error:
+        raise LoadError("does not fit into memory", where=where) from error
 
 
 def refusal(

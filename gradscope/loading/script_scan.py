@@ -9,9 +9,9 @@ from typing import IO
 
 from gradscope.errors import LoadError, UntrustedError
 from gradscope.loading.archive import MAX_TEXT, Archive, opened
-from gradscope.loading.pickle_machine import PickleError, read_pickles
+from gradscope.loading.pickle_machine import read_pickles
 from gradscope.loading.pickle_scan import Unsafe
-from gradscope.loading.refusal import refusal
+from gradscope.loading.refusal import refusal, understood
 from gradscope.loading.script_objects import ScriptScan
 from gradscope.loading.script_source import Source, read_source
 
@@ -128,11 +128,8 @@ def _pickles(file: Path, archive: Archive) -> dict[str, bytes]:
         room = {n.removeprefix(prefix): s for n, s in archive.sizes.items() if n.startswith(prefix)}
         data = archive.read(name, most=MAX_TEXT)
         scan = ScriptScan(room, sum(room.values()))
-        try:
-            roots = read_pickles(data)
-            scan.check(next(roots, None))
-        except PickleError as error:
-            raise LoadError(f"cannot be read: {error}", where=str(file), hint=_AGAIN) from error
+        with understood(file):
+            scan.check(next(read_pickles(data), None))
         found[name] = data
     return found
 

@@ -101,7 +101,7 @@ class _Maker:
         inputs = tuple(i for i in wanted.inputs if i.required or i.name in settings.input_shape)
         inputs = inputs or wanted.inputs[:1] or (Input(""),)
         tables = (m for m in module.modules() if family(m) in ("Embedding", "EmbeddingBag"))
-        tokens = next((int(next(m.parameters()).shape[0]) for m in tables), None)
+        tokens = next((p.shape[0] for m in tables for p in m.parameters() if p.dim()), None)
         count = min(settings.samples or SAMPLES, SAMPLES)
         exact = model.batch
         if exact is not None:

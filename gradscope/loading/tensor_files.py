@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from gradscope.config import LoadSettings
 from gradscope.errors import DataError, LoadError
+from gradscope.loading.casting import NUMBERS, with_arithmetic
 from gradscope.loading.detect import FileKind
 from gradscope.loading.numpy_rows import Numbers, Readers, Stored, reading
 from gradscope.loading.pytorch import load_pickled
@@ -131,7 +132,8 @@ def _tensors(loaded: Any, file: Path) -> tuple[dict[str, torch.Tensor], dict[str
         named = dict(zip(("x", "y"), loaded, strict=False))
     elif isinstance(loaded, Mapping):
         named = loaded
-    fine = {str(k): v.detach() for k, v in named.items() if _is_plain(v)}
+    with reading(str(file)):
+        fine = {str(k): with_arithmetic(v.detach()) for k, v in named.items() if _is_plain(v)}
     if not fine:
         hint = "Save a dictionary of tensors, e.g. {'x': inputs, 'y': labels}."
         raise DataError(f"holds a {type(loaded).__name__}, not tensors", where=str(file), hint=hint)
@@ -150,4 +152,5 @@ def _is_plain(value: Any) -> bool:
         and value.device.type == "cpu"
         and not value.is_quantized
         and not value.is_nested
+        and value.dtype in NUMBERS
     )

@@ -87,13 +87,17 @@ def signature_of(module: torch.nn.Module, deep: int = 4) -> Wanted:
         return inner if takes_names else replace(inner, positional=len(inner.inputs))
     return Wanted(
         tuple(
-            Input(p.name, required=p.default is kinds.empty, plain=p.annotation in PLAIN)
+            Input(p.name, required=p.default is kinds.empty, plain=_is_plain(p.annotation))
             for p in named
         ),
         positional=sum(p.kind is kinds.POSITIONAL_ONLY for p in named),
         more=any(p.kind is kinds.VAR_POSITIONAL for p in parameters),
         any_name=any(p.kind is kinds.VAR_KEYWORD for p in parameters),
     )
+
+
+def _is_plain(annotation: object) -> bool:
+    return isinstance(annotation, str | type) and annotation in PLAIN
 
 
 def describe(wanted: Input) -> str:

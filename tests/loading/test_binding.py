@@ -239,3 +239,14 @@ def test_labels_named_by_the_user():
     bound = bind(Wanted(more=True), {"x": "", "digit": "", "y": ""}, "f", label="digit")
     assert (bound.label, bound.inputs) == ("digit", ["x"])
     assert bound.unused == ("y",)
+
+
+def test_an_annotation_may_be_any_object():
+    """``x: [torch.Tensor]`` is what people write."""
+
+    class Listed(nn.Module):
+        def forward(self, x, n):
+            return x
+
+    Listed.forward.__annotations__.update(x=[torch.Tensor], n=int)
+    assert [i.plain for i in signature_of(Listed()).inputs] == [False, True]

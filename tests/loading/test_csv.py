@@ -268,6 +268,15 @@ def test_columns_laid_out_as_images_on_request_only(tmp_path):
         opened(images(), path, input_shape={"z": (1, 4, 4)})
 
 
+@pytest.mark.parametrize("channels", [0, -1, "a", None])
+def test_no_images_are_suggested_of_channels_that_are_none(channels, tmp_path):
+    """A file may say anything of its layers."""
+    model = images()
+    next(m for m in model.modules() if isinstance(m, nn.Conv2d)).in_channels = channels
+    with pytest.raises(DataError, match="does not run on it"):
+        opened(model, numbers(tmp_path, np.arange(48.0).reshape(3, 16)))
+
+
 def test_images_are_standardised_channel_by_channel(tmp_path):
     table = np.random.default_rng(0).normal(size=(9, 16)) * 40 + 90
     sample = opened(images(), numbers(tmp_path, table), input_shape={"": (1, 4, 4)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -119,6 +120,26 @@ def with_text(folder: Path, name: str, text: str) -> Path:
     return folder
 
 
+def piped(folder: Path, name: str) -> Path:
+    """With a pipe in place of a file: whoever opens it waits for a writer."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    return folder
+
+
+def split(folder: Path) -> Path:
+    save(folder / "train", {"x": [1.0]})
+    (folder / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    return folder
+
+
+def device(folder: Path) -> Path:
+    [file] = folder.glob("*.arrow")
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    return folder
+
+
 REFUSED = {
     "images": (lambda d: save(d, {"image": IMAGE, "label": [0]}), "Decode the images"),
     "outside": (
@@ -139,6 +160,9 @@ REFUSED = {
         lambda d: broken(d, _data_files=[], _indices_data_files=[{"filename": "i.arrow"}]),
         "flatten_indices",
     ),
+    "a pipe": (lambda d: piped(save(d, {"x": [1.0]}), "data-00000-of-00001.arrow"), "there is no"),
+    "its state a pipe": (lambda d: piped(split(d), "train/state.json"), "there is no 'state.json'"),
+    "a device": (lambda d: device(save(d, {"x": [1.0]})), "there is no"),
     "no JSON": (lambda d: with_text(d, "state.json", "{"), "is broken"),
     "deep JSON": (lambda d: with_text(d, "state.json", "[" * 100_000), "is broken"),
     "no object": (lambda d: with_text(d, "state.json", "[]"), "no JSON object"),

@@ -113,3 +113,46 @@ def test_the_cut_keeps_the_proportions_however_classes_are_saved(y, tmp_path):
 def test_real_labels_are_cut_at_random(tmp_path):
     _, _, sample = taken(REAL, tmp_path, 1, samples=5)
     assert any("at random" in n for n in sample.notes)
+
+
+STORED = [torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("samples", [None, 6])
+@pytest.mark.parametrize("dtype", STORED)
+def test_types_in_which_torch_only_stores_are_widened(dtype, samples, tmp_path):
+    path = tmp_path / "data.pt"
+    y = torch.from_numpy(CLASSES)
+    torch.save({"x": torch.ones(N, 2).to(dtype), "y": y.to(dtype)}, path)
+    model = LoadedModel("m", "PyTorch module", nn.Linear(2, 3))
+    for sample in (
+        load_sample(model, DataSettings(data=str(path), samples=samples)),
+        load_sample(model, DataSettings(samples=samples), held=torch.load(path)),
+    ):
+        labels = torch.cat([b.labels for b in sample.batches()])
+        assert labels.bincount().tolist() == ([4, 4, 4] if samples is None else [2, 2, 2])
+        assert all(bool((b.args[0] == 1).all()) for b in sample.batches())
+
+
+def test_batches_of_such_types():
+    model = LoadedModel("m", "PyTorch module", nn.Linear(2, 3))
+    y = torch.from_numpy(CLASSES)
+    held = [(torch.ones(N, 2).to(torch.float8_e5m2), y.to(torch.uint16))]
+    [batch] = load_sample(model, DataSettings(), held=held).batches()
+    assert torch.equal(batch.labels, y)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.full((N,), 2**64 - 1, dtype=torch.uint64), "beyond 64 bits"),
+        (torch.ones(N, dtype=torch.uint8).view(torch.bits8), "'y' is no plain tensor"),
+        (torch.ones(N, dtype=torch.complex64), "labels 'y' are complex numbers"),
+    ],
+)
+def test_what_is_no_label_is_refused(tensor, message, tmp_path):
+    path = tmp_path / "data.pt"
+    torch.save({"x": torch.ones(N, 2), "y": tensor}, path)
+    model = LoadedModel("m", "PyTorch module", nn.Linear(2, 3))
+    with pytest.raises(DataError, match=message):
+        load_sample(model, DataSettings(data=str(path)))

@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from gradscope.config import DataSettings
 from gradscope.errors import DataError, GradscopeError, OptionError
@@ -163,6 +164,8 @@ def scripted(module: nn.Module, *example: torch.Tensor) -> nn.Module:
         (Positional(Pair()), {"image": (1, 32, 32), "metadata": (5,)}),
         (Appended(), {"image": (3, 32, 32), "metadata": (5,)}),
         (Lengths(), {"x": (16, 5), "lengths": ()}),
+        (nn.Sequential(parametrizations.weight_norm(nn.Linear(10, 4))), {"input": (10,)}),
+        (nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 4, 3))), {"input": (3, 32, 32)}),
         (nn.Bilinear(3, 5, 2), {"input1": (3,), "input2": (5,)}),
         (Matrices(), {"input": (7,)}),
         (Rebuilt(nn.Linear(6, 3), forward=lambda self, x: self.layers[0](x.flatten(1) * 2)),
@@ -281,6 +284,34 @@ class Never(nn.Module):
     def forward(self, x, y):
         self.calls.append(1)
         raise RuntimeError("no")
+
+
+def _with(module: nn.Module, **attributes: object) -> nn.Module:
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module
+
+
+ODD = {
+    "no sizes": lambda: _with(nn.Unflatten(1, (2, 3)), unflattened_size=()),
+    "sizes that are words": lambda: _with(nn.Unflatten(1, (2, 3)), unflattened_size=("a", "b")),
+    "no table": lambda: _with(nn.Embedding(5, 3), weight=None),
+    "a row for a matrix": lambda: _with(nn.Linear(3, 2), weight=nn.Parameter(torch.ones(3))),
+    "a number for a matrix": lambda: _with(nn.Linear(3, 2), weight=nn.Parameter(torch.ones(()))),
+    "a matrix for a kernel": lambda: _with(
+        nn.Conv2d(3, 2, 3), weight=nn.Parameter(torch.ones(2, 3))
+    ),
+    "groups that are a word": lambda: _with(nn.Conv2d(1, 2, 3), groups="ab"),
+    "features that are a word": lambda: _with(nn.BatchNorm1d(4, affine=False), num_features="x"),
+    "less than no features": lambda: _with(nn.BatchNorm1d(4, affine=False), num_features=-5),
+}
+"""Layers as a file may hold them: any attribute can be of any kind."""
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_layers_that_say_nonsense_are_not_asked(name):
+    with pytest.raises(DataError):
+        made(nn.Sequential(ODD[name](), nn.Linear(7, 2), nn.Conv3d(1, 1, 1)))
 
 
 def test_it_ends_where_nothing_is_found():
