@@ -4,8 +4,8 @@
 
 Large parameters: the paper's CNN and an MLP started from U[-10, 10], trained with and without L1
 and L2. Many layers: deep nets at torch's default start, trained with alpha tanh(z / alpha). The
-small run takes images of 14 x 14, fewer filters, steps and starts (minutes of one core);
-``--full`` takes 28 x 28, the paper's 36 filters and three seeds (three hours of one core). Each
+small run takes images of 14 x 14, fewer filters and steps (a quarter of an hour of one core);
+``--full`` takes 28 x 28, and the paper's 36 filters (three hours of one core). Each
 training is a line of ``--records``, from which the next run goes on; ``--tables`` only makes the
 tables and the curves again.
 """
@@ -52,7 +52,7 @@ class Size:
 
 
 SMALL = Size(
-    "small", 14, 8, {"MLP": 3, "CNN": 1, "deep MLP": 1, "deep CNN": 1},
+    "small", 14, 8, {"MLP": 3, "CNN": 3, "deep MLP": 3, "deep CNN": 3},
     {"MLP": 2000, "CNN": 1500, "deep MLP": 3000, "deep CNN": 1500},
 )  # fmt: skip
 FULL = Size(
