@@ -215,9 +215,9 @@ def measured(name: str, path: Path, pairs: int) -> dict[str, float]:
 def saturation(module: nn.Module, lowered: nn.Module, x: Tensor, pairs: int) -> dict[str, float]:
     """Forward passes that look at the gates, against one that does not."""
     from gradscope.probe.forward_only import FusedGates
-    from gradscope.probe.layout import BatchLayout
+    from gradscope.probe.layout import BatchLayout, Plan
     from gradscope.probe.state import visible_operations
-    from gradscope.probe.tap import ActivationTap, Plan
+    from gradscope.probe.tap import ActivationTap
 
     def seen(quick: bool) -> None:
         tap = ActivationTap(lambda *_: Plan(BatchLayout(0)), len(x))

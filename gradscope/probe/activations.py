@@ -41,6 +41,8 @@ class Kind:
         centre: the point around which ``edge`` is measured, from the attributes.
         relative_into: rho(z), written into the second tensor, for the kinds that large models are
             full of: fresh memory costs more than the arithmetic.
+        of_output: (a, b, c) with rho = a + b y + c y^2 of the output y: exact, but for the rounding
+            of y, which is all that is left of rho far out.
         incidental: as often something else (a position's encoding): an activation only behind
             parameters, and not worth a word where no gradient comes through it.
     """
@@ -56,6 +58,7 @@ class Kind:
     centre: Callable[[tuple[float, ...]], float] | None = None
     incidental: bool = False
     relative_into: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    of_output: tuple[float, float, float] | None = None
 
     def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
         """Its name alone goes from process to process."""
@@ -110,6 +113,7 @@ TANH = Kind(
     lambda _: _SECH2_EDGE,
     squashes=True,
     relative_into=_sech2_into,
+    of_output=(1.0, 0.0, -1.0),
 )
 SIGMOID = Kind(
     "sigmoid",
@@ -119,6 +123,7 @@ SIGMOID = Kind(
     lambda _: 2 * _SECH2_EDGE,
     squashes=True,
     relative_into=_half_sech2_into,
+    of_output=(0.0, 4.0, -4.0),
 )
 GLU = Kind("glu", 0.25, "GluBackward", lambda z, _: _sech2(z * 0.5), lambda _: 2 * _SECH2_EDGE)
 SOFTSIGN = Kind(

@@ -20,9 +20,10 @@ from gradscope.model import Batch
 from gradscope.probe.activations import SATURATED_BELOW
 from gradscope.probe.forward import run_forward
 from gradscope.probe.graph import Graph
+from gradscope.probe.layout import Plan
 from gradscope.probe.reparam import owner_of
 from gradscope.probe.subject import Subject
-from gradscope.probe.tap import EagerMode, Plan
+from gradscope.probe.tap import EagerMode
 
 SAMPLES = 64
 """Samples that are looked at."""

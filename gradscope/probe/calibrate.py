@@ -18,10 +18,9 @@ from gradscope.probe.engine import gradients
 from gradscope.probe.forward import ForwardPass, Structure, run_forward
 from gradscope.probe.heads import HeadRoot
 from gradscope.probe.inputs import tensors_of
-from gradscope.probe.layout import BatchLayout, from_support, guess
+from gradscope.probe.layout import BatchLayout, Plan, from_support, guess
 from gradscope.probe.shards import part
 from gradscope.probe.subject import Subject, models_code
-from gradscope.probe.tap import Plan
 
 SCATTERED = "have no fixed place inside the model, where their values choose the rows"
 _SAMPLES = 3

@@ -13,8 +13,9 @@ from gradscope.measurements import FirstNonfinite, Measurements, State
 from gradscope.model import Batch, Sample
 from gradscope.probe.forward import run_forward
 from gradscope.probe.inputs import tensors_of
+from gradscope.probe.layout import Plan
 from gradscope.probe.subject import Subject
-from gradscope.probe.tap import EagerMode, Plan
+from gradscope.probe.tap import EagerMode
 
 _FILLS = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "full",
           "full_like", "new_full", "scalar_tensor", "masked_fill", "masked_fill_", "fill_",

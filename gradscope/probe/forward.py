@@ -107,7 +107,7 @@ def run_forward(
         leaves.append(leaf)
         return leaf.clone()  # a model may change its input in place, which a leaf forbids
 
-    tap = ActivationTap(plan, batch.size, measure=measure)
+    tap = ActivationTap(plan, batch.size, measure=measure, scratch=subject.scratch)
     with torch.enable_grad(), visible_operations(), tap:
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
         output = subject(args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}")

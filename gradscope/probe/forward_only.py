@@ -111,7 +111,7 @@ def _kinds(records: Sequence[Record]) -> list[str]:
 
 def _run(subject: Subject, axes: Axes, batch: Batch) -> tuple[Sequence[Record], Mapping[str, None]]:
     reasons: dict[str, None] = {}
-    tap = ActivationTap(axes.plan_of(batch.size), batch.size)
+    tap = ActivationTap(axes.plan_of(batch.size), batch.size, scratch=subject.scratch)
 
     def enter(value: Any) -> Any:
         return value.to(subject.device).clone() if isinstance(value, torch.Tensor) else value

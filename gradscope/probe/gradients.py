@@ -16,6 +16,7 @@ import torch
 from gradscope.measurements import GradientStats, State
 from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram, bins_of, count_bits
 from gradscope.probe.hosted import chunk_of, is_here, to_host
+from gradscope.probe.norms import norms_of
 
 _SMALL, _SMALL_ELSEWHERE = 1 << 15, 1 << 18  # elements of a gradient that may wait for others
 _WAITING = 32  # how many wait at most
@@ -151,7 +152,7 @@ def _look_here(wide: torch.Tensor, counts: torch.Tensor) -> Columns:
     if seen[:, bins - edge :].any():
         wide = torch.nan_to_num(wide, nan=0.0, posinf=0.0, neginf=0.0)
     largest = _largest(wide)
-    norms = torch.linalg.vector_norm(wide, dim=1).double()
+    norms = norms_of(wide)
     odd = (largest > 0) & ~((norms > 1e-18) & (norms < 1e18))
     if odd.numpy().any():  # squares may have left float32's range
         norms[odd] = _scaled_norm(wide[odd], largest[odd])

@@ -55,6 +55,19 @@ class BatchLayout:
         return BatchLayout(self.axis, inner=repeat)
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the axes of one site's tensors are to be read.
+
+    Attributes:
+        layout: where the samples are; None if they are coupled or unknown.
+        unit_axis: counted from the end (-1: features of a linear layer, -3: channels of images).
+    """
+
+    layout: BatchLayout | None
+    unit_axis: int = -1
+
+
 def guess(shape: tuple[int, ...], n: int) -> BatchLayout | None:
     """The usual layout, where nothing was found out: samples first."""
     if n == 1:

@@ -22,6 +22,7 @@ ENOUGH = 0.8
 _BITS = 3
 _LOWEST, _OCTAVES = -6, 32  # from 1/64 of the edge, where rho is 1, to 7e7 edges
 BINS = _OCTAVES << _BITS
+_EDGE = -_LOWEST << _BITS  # the first bin from the edge on
 
 
 def count_magnitudes(
@@ -37,15 +38,22 @@ def count_magnitudes(
     double = magnitudes.dtype is torch.float64
     kind, shift, bias = (torch.int64, 52, 1023) if double else (torch.int32, 23, 127)
     scaled = torch.mul(magnitudes, 1.0 / edge, out=out)  # of which only the bits are wanted
+    lowest = (bias + _LOWEST) << _BITS
     bins = scaled.view(kind).bitwise_right_shift_(shift - _BITS)
-    bins.sub_((bias + _LOWEST) << _BITS).clamp_(0, BINS - 1)
+    bins.clamp_(lowest, lowest + BINS - 1)
     calls = len(magnitudes)
-    if calls == 1:
-        bins = bins.to(torch.uint8)  # counted twice as fast
-    else:
-        rows = torch.arange(calls, device=bins.device, dtype=kind) * BINS
-        bins.add_(rows.view(-1, *[1] * (bins.dim() - 1)))
+    if calls == 1:  # its last eight bits, counted twice as fast, name the bin from where 0 stands
+        return count(bins.to(torch.uint8), BINS).roll(-(lowest % BINS)).view(1, BINS)
+    rows = torch.arange(calls, device=bins.device, dtype=kind).mul_(BINS).sub_(lowest)
+    bins.add_(rows.view(-1, *[1] * (bins.dim() - 1)))
     return count(bins, calls * BINS).view(calls, BINS)
+
+
+def may_saturate(counts: torch.Tensor) -> bool:
+    """Whether an element may be at the edge or beyond: reads counts that are on the CPU."""
+    return bool(
+        counts.numpy()[:, _EDGE - 1 :].any()
+    )  # one bin more, for the rounding of |z| / edge
 
 
 def shrink(counts: torch.Tensor, kind: Kind) -> float | None:

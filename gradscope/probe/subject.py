@@ -12,6 +12,7 @@ import torch
 
 from gradscope.errors import ProbeError
 from gradscope.model import Origin
+from gradscope.probe.scratch import Scratch
 from gradscope.snapshot import Snapshot
 
 
@@ -64,6 +65,7 @@ class Subject:
 
     Attributes:
         remembers: what changed in the model during calls, and was put back.
+        scratch: memory that the statistics of all batches are computed in.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Subject:
         self.module, self.device, self.outputs = module, device, tuple(outputs)
         self.names = Names.of(module, origins)
         self.remembers: dict[str, None] = {}
+        self.scratch = Scratch()
         self._snapshot = snapshot
 
     def __call__(self, args: Any, kwargs: Mapping[str, Any], where: str) -> Any:

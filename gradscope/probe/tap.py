@@ -18,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradscope.probe.activations import GLU, OPERATIONS, SOFTSIGN, WRITTEN, Call, Kind
-from gradscope.probe.forward_stats import Scratch, of_inputs, with_outputs
-from gradscope.probe.layout import BatchLayout
+from gradscope.probe.forward_stats import of_inputs, with_outputs
+from gradscope.probe.layout import Plan
+from gradscope.probe.scratch import Scratch
 from gradscope.probe.stats import ForwardStats
 
 _aten = torch.ops.aten
@@ -27,19 +28,6 @@ _SMALL = {"cpu": 1 << 15}  # elements of a tensor that may wait, by type of devi
 _SMALL_ELSEWHERE = 1 << 18  # where an operation on a large one costs no more than on a small one
 _WAITING = 32  # how many of one kind wait at most
 _MANY = 1 << 20  # elements that are looked at together
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How the axes of one site's tensors are to be read.
-
-    Attributes:
-        layout: where the samples are; None if they are coupled or unknown.
-        unit_axis: counted from the end (-1: features of a linear layer, -3: channels of images).
-    """
-
-    layout: BatchLayout | None
-    unit_axis: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +85,23 @@ class ActivationTap(EagerMode):
         plan: called with (index of the call, kind, shape); says how to read the axes.
         samples: samples in the batch.
         measure: False only lists the calls.
+        scratch: memory to compute in, kept by who makes several of these.
     """
 
-    def __init__(self, plan: PlanOf, samples: int, *, measure: bool = True) -> None:
+    def __init__(
+        self,
+        plan: PlanOf,
+        samples: int,
+        *,
+        measure: bool = True,
+        scratch: Scratch | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.records: list[Record] = []
         self._plan, self._samples, self._measure = plan, samples, measure
         self._softsign: list[tuple[str, int, torch.Tensor]] = []
         self._waiting: dict[Any, _Group] = {}
-        self._scratch = Scratch()
+        self._scratch = scratch or Scratch()
         self.storages: set[int] = set()
         """Addresses of all that operations took, if nothing is measured."""
 
@@ -141,7 +137,8 @@ class ActivationTap(EagerMode):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call, z: torch.Tensor
     ) -> Any:
         # In-place forms overwrite z, so it is read first.
-        take = self._read(call, z) if self._measure else None
+        stays = not func._schema.is_mutable
+        take = self._read(call, z, stays=stays) if self._measure else None
         number = _newest_node()
         result = func(*args, **kwargs)
         self._append(call, result[0] if isinstance(result, tuple) else result, number, take)
@@ -190,8 +187,8 @@ class ActivationTap(EagerMode):
             plan, column = self._plan(first + place, kind, shape), list[ForwardStats]()
             for start in range(0, steps, together):
                 z, out = (t[start : start + together] for t in (inputs, outputs))
-                seen = of_inputs(Call(kind), z, plan.unit_axis, self._scratch)
-                column += with_outputs(seen, out, plan.layout, self._samples, self._scratch)
+                seen = of_inputs(Call(kind), z, plan.unit_axis, self._scratch, stays=True)
+                column += with_outputs(seen, out, plan, self._samples, self._scratch)
             columns.append(column)
         calls = [Call(kind) for kind, _, _ in gates]
         self.records += [
@@ -200,17 +197,22 @@ class ActivationTap(EagerMode):
             for call, column in zip(calls, columns, strict=True)
         ]
 
-    def _read(self, call: Call, z: torch.Tensor) -> Callable[[torch.Tensor], None]:
-        """Take in z before the operation; what is returned takes in the output."""
+    def _read(
+        self, call: Call, z: torch.Tensor, *, stays: bool = False
+    ) -> Callable[[torch.Tensor], None]:
+        """Take in z before the operation; what is returned takes in the output.
+
+        ``stays``: the operation leaves z as it is.
+        """
         index = len(self.records)
         plan = self._plan(index, call.kind, tuple(z.shape))
         if z.numel() <= _SMALL.get(z.device.type, _SMALL_ELSEWHERE):
             return self._wait(call, plan, z)
-        inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis, self._scratch)
+        inputs = of_inputs(call, z.unsqueeze(0), plan.unit_axis, self._scratch, stays=stays)
 
         def take(output: torch.Tensor) -> None:
             wide = output.unsqueeze(0)
-            (stats,) = with_outputs(inputs, wide, plan.layout, self._samples, self._scratch)
+            (stats,) = with_outputs(inputs, wide, plan, self._samples, self._scratch)
             self.records[index] = replace(self.records[index], stats=stats)
 
         return take
@@ -236,8 +238,8 @@ class ActivationTap(EagerMode):
     def _settle(self, group: _Group) -> None:
         count = len(group.indices)
         call, plan, scratch = group.call, group.plan, self._scratch
-        inputs = of_inputs(call, group.inputs[:count], plan.unit_axis, scratch)
-        found = with_outputs(inputs, group.outputs[:count], plan.layout, self._samples, scratch)
+        inputs = of_inputs(call, group.inputs[:count], plan.unit_axis, scratch, stays=True)
+        found = with_outputs(inputs, group.outputs[:count], plan, self._samples, scratch)
         for index, stats in zip(group.indices, found, strict=True):
             self.records[index] = replace(self.records[index], stats=stats)
 

@@ -11,6 +11,7 @@ import torch
 
 from gradscope.measurements import Histogram, State, WeightStats
 from gradscope.probe.hosted import chunk_of, count
+from gradscope.probe.norms import norms_of
 from gradscope.probe.outliers import outliers
 from gradscope.probe.rounds import Asking, alone, together
 
@@ -84,7 +85,7 @@ def _examine(asked: Weight) -> Asking[WeightStats]:
 
 def _range(wide: torch.Tensor) -> Asking[tuple[float, float, float]]:
     """Smallest, largest, L2 norm."""
-    low, high, norm = yield [*torch.aminmax(wide), torch.linalg.vector_norm(wide)]
+    low, high, norm = yield [*torch.aminmax(wide), norms_of(wide.unsqueeze(0))[0]]
     largest = max(-low, high)
     if largest > 0 and not 1e-18 < norm < 1e18:  # squares may have left float32's range
         (norm,) = yield [torch.linalg.vector_norm(wide.double() / largest)]
