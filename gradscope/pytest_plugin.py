@@ -30,9 +30,7 @@ def _assert_healthy(request: pytest.FixtureRequest) -> Callable[..., Any]:
     ) -> Any:
         __tracebackhide__ = True
         report, check = testing.examine(model, sample, fail_on, select, ignore, **options)
-        findings = len(report.errors), len(report.warnings)
-        counts = f"{findings[0]} errors, {findings[1]} warnings"
-        said = f"{report.verdict.value}: {testing.figures(report)}; {counts}"
+        said = f"{report.verdict.value}: {testing.figures(report)}; {testing.counts(report)}"
         # And not record_property, which warns of the XML that pytest writes by default.
         request.node.user_properties.append((_KEY, said))
         if check.exit_status:

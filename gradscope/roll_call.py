@@ -18,6 +18,7 @@ BEAT = 1.0
 MISSED = 3
 """Counts after which a process is taken for absent."""
 _FOUND = "absent"
+_HEARD = "heard"
 
 
 class RollCall:
@@ -48,21 +49,36 @@ class RollCall:
         """Who has stopped counting, after a wait of :data:`MISSED` counts; or whom another process
         has found so before: by now that one may have left as well.
 
-        Of a store that is gone, the process that holds it: the first one.
+        Of a store that is gone, the process that may hold it: the first one, which for that reason
+        does not leave before the others know, or :data:`MISSED` counts are over.
         """
-        others = [r for r in range(self._size) if r != self._rank]
         try:
-            if self._store.check([_FOUND]):
-                return tuple(map(int, self._store.get(_FOUND).split()))
-            before = self._counts(others)
-            time.sleep(MISSED * BEAT)
-            after = self._counts(others)
-            found = tuple(r for r in others if before[r] == after[r])
+            found = self._known() or self._silent()
             if found:
                 self._store.set(_FOUND, " ".join(map(str, found)))
+                self._store.add(_HEARD, 1)
+                self._stay(self._size - len(found))
         except (RuntimeError, OSError):
             return (0,) if self._rank else ()
         return found
+
+    def _known(self) -> tuple[int, ...]:
+        if not self._store.check([_FOUND]):
+            return ()
+        return tuple(map(int, self._store.get(_FOUND).split()))
+
+    def _silent(self) -> tuple[int, ...]:
+        others = [r for r in range(self._size) if r != self._rank]
+        before = self._counts(others)
+        time.sleep(MISSED * BEAT)
+        after = self._counts(others)
+        return tuple(r for r in others if before[r] == after[r])
+
+    def _stay(self, left: int) -> None:
+        """The first one: until as many as are left have heard who is absent."""
+        end = time.monotonic() + MISSED * BEAT
+        while self._rank == 0 and self._store.add(_HEARD, 0) < left and time.monotonic() < end:
+            time.sleep(BEAT / 20)
 
     def _counts(self, ranks: list[int]) -> dict[int, int]:
         return {r: self._store.add(str(r), 0) for r in ranks}

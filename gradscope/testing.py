@@ -15,7 +15,7 @@ from gradscope.config import CheckSettings
 from gradscope.errors import OptionError
 from gradscope.findings import Severity
 from gradscope.report.figures import figures as told
-from gradscope.report.text import safe
+from gradscope.report.text import count, safe
 from gradscope.rules import codes_of, selected
 from gradscope.settings_file import find_settings
 
@@ -114,3 +114,8 @@ def failure(report: Report, check: ModelCheck, fail_on: str) -> str:
 def figures(report: Report) -> str:
     """What was measured, in one line."""
     return ", ".join(told(report.measurements)) or "nothing measured on labelled data"
+
+
+def counts(report: Report) -> str:
+    """``1 error, 2 warnings``."""
+    return f"{count(len(report.errors), 'error')}, {count(len(report.warnings), 'warning')}"

@@ -1,6 +1,6 @@
-"""One of several processes of ``test_ranks.py``: measures the cases, and writes down what it got.
+"""The processes of ``test_ranks.py``: each measures the cases, and writes down what it got.
 
-python -m tests.ranks_program OUT        with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+python -m tests.ranks_program OUT        of RANK among SIZE: OUT/SIZE/RANK.json; OUT/stopped/0.json
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from gradscope.model import Batch, LoadedModel, Sample
 from gradscope.probe import measure
 from gradscope.probe.shards import Shares
 from gradscope.progress import Silent
-from gradscope.ranks import ALONE, Ranks, place_of
+from gradscope.ranks import ALONE, Place, Ranks
 from gradscope.repair.checkpoints import Keeper
 from gradscope.repair.loop import train
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Penalty, Recipe
 from gradscope.repair.shared_step import SharedStep
 from gradscope.repair.training import Trainee
+from tests.forked import forked, wait
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,9 @@ def _scripted() -> nn.Module:
         return torch.jit.script(_chain())
 
 
+SIZES = (1, 2, 4)
+"""How many processes a group has."""
+Fill = Callable[[dict[str, object], Group], None]
 STEPS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "a batch that does not divide": (_chain, 13),
     "a batch of one": (_chain, 1),
@@ -287,23 +291,35 @@ def soured(ranks: Ranks) -> None:
         raise ProbeError(f"the model cannot be trained: {error}") from error
 
 
-def main(out: Path, *, stopped: bool) -> None:
-    """Everything in one group: starting processes costs more than what they do."""
-    place = place_of()
-    assert place is not None
+def main(out: Path) -> None:
+    """One group that is to fail, and meanwhile one of each size."""
+
+    def into(folder: Path, fill: Fill) -> Callable[[Place], None]:
+        folder.mkdir()
+        return lambda place: _written(folder, place, fill)
+
+    with forked(2, 12, into(out / "stopped", _stopped)) as stopped:
+        for size in SIZES:
+            with forked(size, 60, into(out / str(size), _everything)) as group:
+                wait(group)
+        wait(stopped[:1])  # the other one never ends
+
+
+def _written(folder: Path, place: Place, fill: Fill) -> None:
     group = Group(place)
     found: dict[str, object] = {"size": group.size}
     with group.joined():
-        if stopped:
-            try:
-                with group.together():
-                    soured(group)
-            except GradscopeError as error:
-                found["soured"] = str(error)
-            _refused(found, {"stopped": STOPPED}, group)
-        else:
-            _everything(found, group)
-    (out / f"{place.rank}.json").write_text(json.dumps(found))
+        fill(found, group)
+    (folder / f"{place.rank}.json").write_text(json.dumps(found))
+
+
+def _stopped(found: dict[str, object], group: Group) -> None:
+    try:
+        with group.together():
+            soured(group)
+    except GradscopeError as error:
+        found["soured"] = str(error)
+    _refused(found, {"stopped": STOPPED}, group)
 
 
 def _everything(found: dict[str, object], group: Group) -> None:
@@ -332,4 +348,4 @@ def _refused(found: dict[str, object], cases: dict[str, Case], group: Group) -> 
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), stopped="stopped" in sys.argv[2:])
+    main(Path(sys.argv[1]))

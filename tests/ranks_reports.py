@@ -1,6 +1,6 @@
-"""One of several processes of ``test_ranks_reports.py``: whole reports, as ``inspect`` writes them.
+"""The processes of ``test_ranks_reports.py``: whole reports, as ``inspect`` writes them.
 
-python -m tests.ranks_reports OUT        with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT
+python -m tests.ranks_reports OUT        of each process: OUT/RANK.json
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from gradscope import pipeline
 from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.group import Group
 from gradscope.model import Given
-from gradscope.ranks import ALONE, Ranks, place_of
+from gradscope.ranks import ALONE, Place, Ranks
 from gradscope.report.json_ import as_dict
+from tests.forked import forked, wait
 
+SIZE = 3
 CLASSES = 3
 
 
@@ -108,12 +110,15 @@ def reported(name: str, ranks: Ranks = ALONE) -> dict[str, Any]:
 
 def main(out: Path) -> None:
     """Every report, by each process."""
-    place = place_of()
-    assert place is not None
-    group = Group(place)
-    with group.joined():
-        found = {name: reported(name, group) for name in CASES}
-    (out / f"{place.rank}.json").write_text(json.dumps(found))
+
+    def work(place: Place) -> None:
+        group = Group(place)
+        with group.joined():
+            found = {name: reported(name, group) for name in CASES}
+        (out / f"{place.rank}.json").write_text(json.dumps(found))
+
+    with forked(SIZE, 60, work) as group:
+        wait(group)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed import HashStore
 
 from gradscope.cli.processes import _status as of_processes
 from gradscope.cli.processes import split
@@ -27,9 +25,11 @@ from gradscope.errors import GradscopeError
 from gradscope.model import Batch, Sample
 from gradscope.probe.shards import shard
 from gradscope.ranks import TIMEOUT, place_of
-from tests.ranks_program import CASES, STEPS, TRAININGS, measured, stepped, trained
+from gradscope.roll_call import RollCall
+from tests.forked import ROOT, port, run
+from tests.ranks_program import CASES, SIZES, STEPS, TRAININGS, measured, stepped, trained
+from tests.ranks_repair import FIX
 
-ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "sample_models"
 TOLERANCE = 1e-6
 
@@ -94,37 +94,20 @@ def test_a_timeout_that_is_none_is_refused(text: str) -> None:
         place_of({**asked, TIMEOUT: text})
 
 
-def _port() -> str:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the processes wrote into, group by group."""
+    out = tmp_path_factory.mktemp("ranks")
+    run("tests.ranks_program", out, 400)
+    return out
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4])
-def told(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, dict[str, Any]]:
+@pytest.fixture(scope="module", params=SIZES)
+def told(request: pytest.FixtureRequest, written: Path) -> dict[int, dict[str, Any]]:
     """What each process that lived to the end wrote down; of several the last one is killed."""
     size: int = request.param
-    out = tmp_path_factory.mktemp(f"ranks{size}")
-    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _port()}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks_program", str(out)],
-            cwd=ROOT,
-            env={**os.environ, **shared, "RANK": str(rank), TIMEOUT: "60"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    try:
-        errors = [process.communicate(timeout=400)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    found = {int(f.stem): json.loads(f.read_text()) for f in out.glob("*.json")}
-    assert len(found) == max(size - 1, 1), errors
+    found = {int(f.stem): json.loads(f.read_text()) for f in written.glob(f"{size}/*.json")}
+    assert found.keys() == set(range(max(size - 1, 1)))
     return found
 
 
@@ -196,11 +179,30 @@ def test_the_others_end_when_one_is_killed(told: dict[int, dict[str, Any]]) -> N
         assert size == 1 or found["killed"].startswith(line)
 
 
+def test_the_first_process_stays_until_the_others_know_who_is_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may hold the store that they ask: gone with it, it would pass for the absent one."""
+    monkeypatch.setattr("gradscope.roll_call.BEAT", 0.2)
+    store, heard = HashStore(), []
+    first, second = (RollCall(rank, 3, lambda: store) for rank in range(2))
+
+    def late() -> None:
+        time.sleep(0.4)
+        heard.append(second.absent())
+
+    with first, second, ThreadPoolExecutor() as threads:
+        asked = threads.submit(late)
+        assert first.absent() == (2,)
+        assert heard == [(2,)]
+        asked.result()
+
+
 def test_torchrun_reports_once_and_its_errors_once(tmp_path: Path) -> None:
     models = [str(SAMPLES / "deep_tanh.pt"), str(tmp_path / "absent.pt")]
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--master-port", _port(), "-m", "gradscope", "check", *models,
+        "--master-port", port(), "-m", "gradscope", "check", *models,
         "--data", str(SAMPLES / "digits.npz"), "--samples", "64",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
@@ -211,105 +213,48 @@ def test_torchrun_reports_once_and_its_errors_once(tmp_path: Path) -> None:
     assert "local_rank: 1" not in done.stderr.partition("Root Cause")[0]
 
 
-FIX = [
-    "-m", "gradscope", "fix", "sample_models/deep_tanh.pt", "--data", "sample_models/digits.npz",
-    "--samples", "400", "--epochs", "6", "--method", "polar",
-]  # fmt: skip
-
-
-def _fix(out: Path, processes: int) -> list[str]:
-    shared = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port",
-              _port()]  # fmt: skip
-    return [sys.executable, *(shared if processes > 1 else []), *FIX, "--out", str(out)]
-
-
-def _once(out: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        _fix(out, processes), cwd=ROOT, capture_output=True, text=True, timeout=180, check=True
-    )
-
-
-def _rank_1_of(torchrun: int) -> int:
-    """Process number of the second process that ``torchrun`` started."""
-    children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
-    return next(
-        int(pid)
-        for pid in children
-        if "\0RANK=1\0" in f"\0{Path(f'/proc/{pid}/environ').read_text()}"
-    )
-
-
 def _tensors(path: Path) -> torch.Tensor:
     return torch.cat(
         [t.flatten() for t in torch.load(path, weights_only=False).state_dict().values()]
     )
 
 
-# torchrun tells nobody the numbers of the processes that it starts; Linux does.
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes by /proc")
 def test_a_repair_goes_on_after_a_process_was_killed(tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole.pt", tmp_path / "broken" / "out.pt"
-    broken.parent.mkdir()
-    _once(whole, 2)
-    kept = Path(f"{broken}.run") / "checkpoints" / "fine-tuning.pt"
-    with subprocess.Popen(
-        _fix(broken, 2), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as torchrun:
-        for _ in range(3000):
-            if kept.is_file() and torch.load(kept, weights_only=True)["state"]["step"] > 3:
-                break
-            time.sleep(0.02)
-        os.kill(_rank_1_of(torchrun.pid), signal.SIGKILL)
-        said, _ = torchrun.communicate(timeout=60)
-    assert torchrun.returncode == 1
-    assert re.search(r"rank +: 1 .*\n.*-9 .*SIGKILL", said)
-    assert not broken.exists()
-    as_left = shutil.copytree(broken.parent, tmp_path / "as-left")
+    whole = tmp_path / "whole.pt"
+    command = [sys.executable, "-m", "gradscope", "--processes", "2", *FIX, "--out", str(whole)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
 
-    again = _once(broken, 2)
-    assert "the last of them from step" in " ".join(again.stdout.split())
-    assert broken.read_bytes() == whole.read_bytes()
+    run("tests.ranks_repair", tmp_path, 180)
+    assert "rank 1 of 2 is gone." in (tmp_path / "broken" / "0.txt").read_text()
+    assert not (tmp_path / "broken" / "fixed.pt").exists()
 
-    shutil.rmtree(broken.parent)
-    shutil.copytree(as_left, broken.parent)
-    alone = _once(broken, 1)
-    assert "in each of 2 processes and goes on with" in alone.stderr
-    assert _tensors(broken) == pytest.approx(_tensors(whole), rel=1e-5, abs=1e-5)
+    again = (tmp_path / "again" / "0.txt").read_text()
+    assert "the last of them from step" in " ".join(again.split())
+    assert (tmp_path / "again" / "fixed.pt").read_bytes() == whole.read_bytes()
+
+    alone = (tmp_path / "alone" / "0.txt").read_text()
+    assert "in each of 2 processes and goes on with" in alone
+    assert _tensors(tmp_path / "alone" / "fixed.pt") == pytest.approx(
+        _tensors(whole), rel=1e-5, abs=1e-5
+    )
 
 
-def test_who_does_not_answer_is_named_and_who_failed_is_heard(tmp_path: Path) -> None:
+def test_who_does_not_answer_is_named_and_who_failed_is_heard(written: Path) -> None:
     """Among gradients, where the others wait for half the time before they ask; and anywhere."""
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _port(), TIMEOUT: "12"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks_program", str(tmp_path), "stopped"],
-            cwd=ROOT,
-            env={**os.environ, **shared, "RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    try:
-        ranks[0].wait(timeout=120)
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
-    said = json.loads((tmp_path / "0.json").read_text())
+    said = json.loads((written / "stopped" / "0.json").read_text())
     assert said["soured"] == "the model cannot be trained: a sample has no way back"
     assert said["stopped"].startswith("LostError: rank 1 of 2 did not answer within 12 s.")
 
 
-def test_a_command_for_several_processes_keeps_its_status(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gradscope", "--processes", "2", "check"]
-    data = ["--data", str(SAMPLES / "digits.npz"), "--samples", "64"]
-    found = {
-        model: subprocess.run(
-            [*command, str(model), *data], cwd=ROOT, capture_output=True, text=True, timeout=180
-        )
-        for model in (SAMPLES / "deep_tanh.pt", SAMPLES / "healthy_tanh.pt")
-    }
-    assert [done.returncode for done in found.values()] == [1, 0]
-    assert all(done.stdout.count("status ") == 1 and not done.stderr for done in found.values())
+def test_a_command_for_several_processes_keeps_its_status() -> None:
+    command = [
+        sys.executable, "-m", "gradscope", "--processes", "2", "check",
+        str(SAMPLES / "deep_tanh.pt"), "--data", str(SAMPLES / "digits.npz"), "--samples", "64",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("status ") == 1
 
 
 @pytest.mark.parametrize(

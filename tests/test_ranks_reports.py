@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from gradscope.ranks import TIMEOUT
-from tests.ranks_reports import CASES, reported
-from tests.test_ranks import ROOT, TOLERANCE, _numbers, _port
+from tests.forked import run
+from tests.ranks_reports import CASES, SIZE, reported
+from tests.test_ranks import TOLERANCE, _numbers
 
 OF_ALL = re.compile(r"(forward|backward)_passes$")
 
@@ -21,22 +18,9 @@ OF_ALL = re.compile(r"(forward|backward)_passes$")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The reports of three processes."""
-    out, size = tmp_path_factory.mktemp("reports"), 3
-    group = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _port()}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks_reports", str(out)],
-            cwd=ROOT,
-            env={**os.environ, **group, "RANK": str(rank), TIMEOUT: "60"},
-        )
-        for rank in range(size)
-    ]
-    try:
-        assert [process.wait(timeout=180) for process in processes] == [0] * size
-    finally:
-        for process in processes:
-            process.kill()
-    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(size)]
+    out = tmp_path_factory.mktemp("reports")
+    run("tests.ranks_reports", out, 180)
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(SIZE)]
 
 
 @pytest.mark.parametrize("name", CASES)
