@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from gradscope.config import ProbeSettings
 from gradscope.findings import Skipped
 from gradscope.measurements import (
+    Attention,
+    GradientStats,
     Measurements,
     ModelInfo,
     RunInfo,
@@ -66,71 +68,124 @@ def measure(
     module = model.module if stays else model.module.to(device)
     with untouched(module) as snapshot:
         subject = Subject(module, device, snapshot, settings.outputs, model.origins)
-        names = subject.names
-        trainable = {name: t.requires_grad for name, t in names.tensors.items()}
-        fresh, skipped = set_mode(module, settings.mode, sample.samples)
-        skipped += require_gradients(module)
-        probed = Probed(subject, settings, seed, ranks)
-        probed.run(sample, progress, whole=model.batch is not None)
-        scorer = Scorer(subject, settings.loss, probed.squash(), probed.shares)
-        labelled = sample.labels and settings.gradients
-        losses = probed.loss_gradients(sample, scorer, progress) if labelled else None
-        skill = _skill(scorer, sample, validation, progress)
-        own = None
-        if skill is not None and skill.held_out and scorer.seen(sample):
-            own = scorer.skill(sample, held_out=False, progress=progress)
-        forward_passes, backward_passes = scorer.passes()
-        if ranks.rank == 0:
-            probed.save(settings.save_gradients, losses is not None)
-        made = made_weights(module)
-        attention = probed.attention(sample, whole=model.batch is not None)
-    sums = probed.sums
-    owners = dict(module.named_modules())
-    found_sites = assemble.sites(sums)
-    heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
-    skipped += [*probed.skipped, *notes, *assemble.without_units(sums)]
-    found = assemble.parameters(
-        names,
-        owners,
-        found_sites,
-        trainable,
-        probed.statistics or None,
-        losses,
-        made,
-        probed.used(),
-    )
-    result = Measurements(
-        model=_model_info(model, names, trainable, tuple(subject.remembers)),
-        sample=_sample_info(sample, validation, sums),
-        run=RunInfo(
-            mode=settings.mode,
-            seed=seed,
-            outputs=settings.outputs,
-            draws=probed.draws,
-            batch_size=batch_size,
-            device=str(device),
-            dtype=_dtypes(names),
-            torch=torch.__version__,
-            forward_passes=sums.forward_passes + forward_passes,
-            backward_passes=sums.backward_passes + backward_passes,
-            batch_statistics=tuple(fresh),
-        ),
-        heads=heads,
-        layers=assemble.layers(found, found_sites, owners, names.origins),
-        sites=found_sites,
-        parameters=found,
-        skill=skill,
-        sample_skill=own,
-        skipped=(*_missing(model), *skipped),
-        inputs=compute_inputs(sums.inputs, list(sample.inputs)),
-        attention=attention,
-    )
+        seen = _passes(model, subject, sample, validation, settings, seed, progress, ranks)
+    result = _result(model, sample, validation, settings, seed, batch_size, seen)
     if not is_nonfinite(result):
         return result
     with untouched(module):
         set_mode(module, settings.mode, sample.samples)
         require_gradients(module)
         return replace(result, first_nonfinite=find_first(subject, sample))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the passes over a model showed.
+
+    Attributes:
+        probed: the loss-free sweep.
+        trainable: parameters by name: requires_grad as saved.
+        fresh: batch norms that use batch statistics.
+        skipped: what could not be set.
+        losses: statistics of the gradients of the loss; None without labels.
+        skill, sample_skill: as in :class:`gradscope.measurements.Measurements`.
+        scoring: forward and backward passes for these.
+        made: weights that layers make of their parameters.
+        attention: of the first samples.
+    """
+
+    probed: Probed
+    trainable: Mapping[str, bool]
+    fresh: Sequence[str]
+    skipped: Sequence[Skipped]
+    losses: Mapping[str, GradientStats] | None
+    skill: Skill | None
+    sample_skill: Skill | None
+    scoring: tuple[int, int]
+    made: Mapping[str, torch.Tensor | None]
+    attention: tuple[Attention, ...]
+
+
+def _passes(
+    model: LoadedModel,
+    subject: Subject,
+    sample: Sample,
+    validation: Sample | None,
+    settings: ProbeSettings,
+    seed: int,
+    progress: Progress,
+    ranks: Ranks,
+) -> _Seen:
+    """All that runs the model, but for the search for what is not finite."""
+    module, whole = subject.module, model.batch is not None
+    trainable = {name: t.requires_grad for name, t in subject.names.tensors.items()}
+    fresh, skipped = set_mode(module, settings.mode, sample.samples)
+    skipped += require_gradients(module)
+    probed = Probed(subject, settings, seed, ranks)
+    probed.run(sample, progress, whole=whole)
+    scorer = Scorer(subject, settings.loss, probed.squash(), probed.shares)
+    labelled = sample.labels and settings.gradients
+    losses = probed.loss_gradients(sample, scorer, progress) if labelled else None
+    skill = _skill(scorer, sample, validation, progress)
+    own = None
+    if skill is not None and skill.held_out and scorer.seen(sample):
+        own = scorer.skill(sample, held_out=False, progress=progress)
+    scoring = scorer.passes()
+    if ranks.rank == 0:
+        probed.save(settings.save_gradients, losses is not None)
+    made = made_weights(module)
+    attention = probed.attention(sample, whole=whole)
+    return _Seen(
+        probed, trainable, fresh, skipped, losses, skill, own, scoring, made, attention
+    )  # fmt: skip
+
+
+def _result(
+    model: LoadedModel,
+    sample: Sample,
+    validation: Sample | None,
+    settings: ProbeSettings,
+    seed: int,
+    batch_size: int,
+    seen: _Seen,
+) -> Measurements:
+    """From what the passes showed to the numbers of a report."""
+    probed, sums, subject = seen.probed, seen.probed.sums, seen.probed.subject
+    names, owners = subject.names, dict(subject.module.named_modules())
+    found_sites = assemble.sites(sums)
+    heads, notes = assemble.heads(probed.first, sums, probed.batch_axes())
+    found = assemble.parameters(
+        names, owners, found_sites, seen.trainable, probed.statistics or None, seen.losses,
+        seen.made, probed.used(),
+    )  # fmt: skip
+    run = RunInfo(
+        mode=settings.mode,
+        seed=seed,
+        outputs=settings.outputs,
+        draws=probed.draws,
+        batch_size=batch_size,
+        device=str(subject.device),
+        dtype=_dtypes(names),
+        torch=torch.__version__,
+        forward_passes=sums.forward_passes + seen.scoring[0],
+        backward_passes=sums.backward_passes + seen.scoring[1],
+        batch_statistics=tuple(seen.fresh),
+    )
+    unseen = (*seen.skipped, *probed.skipped, *notes, *assemble.without_units(sums))
+    return Measurements(
+        model=_model_info(model, names, seen.trainable, tuple(subject.remembers)),
+        sample=_sample_info(sample, validation, sums),
+        run=run,
+        heads=heads,
+        layers=assemble.layers(found, found_sites, owners, names.origins),
+        sites=found_sites,
+        parameters=found,
+        skill=seen.skill,
+        sample_skill=seen.sample_skill,
+        skipped=(*_missing(model), *unseen),
+        inputs=compute_inputs(sums.inputs, list(sample.inputs)),
+        attention=seen.attention,
+    )
 
 
 def _skill(

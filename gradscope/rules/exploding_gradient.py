@@ -22,7 +22,7 @@ class ExplodingGradient(Rule):
         "to the first, and in recurrent networks from the last step to the one with the largest "
         "gradient. A step of the optimiser that suits the last layer is then far too long for the "
         "first. Widths and pooling put an offset into the number. A warning becomes an error where "
-        "labelled data show that the model does not work."
+        "labelled data show that the model does not work, and beyond the digits of float32."
     )
     thresholds: ClassVar = {
         "total": Threshold(6.0, "decades", "the same number of decades as float32 has digits"),

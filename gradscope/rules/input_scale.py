@@ -47,10 +47,10 @@ class InputScale(Rule):
         "where the mean is far beyond the spread, it is an error if labelled data show that the "
         "model does not work, else information. Past branches with normalisations or saturated "
         "activations a large input may reach the last layer by the skips, and drown what the "
-        "branches add: a warning, and an error for a regression whose squared error is many times "
-        "that of guessing, for its gradient grows with the outputs, as that of a cross-entropy "
-        "does not. Raw data of a moderate size are a warning at most: adaptive optimisers learn "
-        "from them."
+        "branches add: a warning, and where the first layer is saturated an error for a regression "
+        "whose squared error is many times that of guessing, for its gradient grows with the "
+        "outputs, as that of a cross-entropy does not. Raw data of a moderate size are a warning "
+        "at most: adaptive optimisers learn from them."
     )
     thresholds: ClassVar = {
         "rms": Threshold(

@@ -26,7 +26,7 @@ class NarrowGradient(Rule):
         "loses between the first hidden activation and the last: the product of the weights' "
         "init_ratio and of the activations' mean derivatives. Only on a chain of layers without "
         "normalisation or branches, and where one layer does not lose most of it. An error where "
-        "labelled data do not show that the model works, else information."
+        "labelled data tell how well the model does, else information."
     )
     thresholds: ClassVar = {
         "total": Threshold(
