@@ -222,8 +222,7 @@ def _time_ledgers(sums: Sums) -> tuple[TimeLedger, ...]:
     for name, s in sums.sites.items():
         carries = s.info.gate in _THROUGH_TIME or s.info.role is Role.HIDDEN
         if s.loops and carries and s.count:
-            squares = [torch.tensor(e / s.count, dtype=torch.float64) for e in s.energy]
-            ledger = time_ledger(name, squares)
+            ledger = time_ledger(name, [e / s.count for e in s.energy])
             if ledger is not None:
                 found.append(ledger)
     return tuple(found)

@@ -22,6 +22,7 @@ from gradscope.probe.forward import run_forward
 from gradscope.probe.graph import Graph
 from gradscope.probe.layout import Plan
 from gradscope.probe.reparam import owner_of
+from gradscope.probe.storages import address, readable
 from gradscope.probe.subject import Subject
 from gradscope.probe.tap import EagerMode
 
@@ -93,13 +94,13 @@ class _Watch(EagerMode):
     ) -> Any:
         kwargs, packet = kwargs or {}, func.overloadpacket
         for value in tree_leaves((args, kwargs)):
-            if _readable(value):
-                self._after = self._names.get(_address(value), self._after)
+            if readable(value):
+                self._after = self._names.get(address(value), self._after)
         if packet in _PRODUCTS:
             self._multiplied(args)
         result = func(*args, **kwargs)
         if packet in _SOFTMAX and args[1] % args[0].dim() == args[0].dim() - 1:
-            self._pending[_address(result)] = _Pending(args[0], result, self._after)
+            self._pending[address(result)] = _Pending(args[0], result, self._after)
         elif packet.__name__.startswith(_FUSED) and "backward" not in packet.__name__:
             given = dict(zip((a.name for a in func._schema.arguments), args, strict=False))
             self._fused({**given, **kwargs})
@@ -107,14 +108,14 @@ class _Watch(EagerMode):
 
     def _multiplied(self, args: tuple[Any, ...]) -> None:
         for value in args:
-            found = self._pending.pop(_address(value), None) if _readable(value) else None
+            found = self._pending.pop(address(value), None) if readable(value) else None
             if found is not None:
                 keys = _choices(found.scores)
                 self._of(found.after).add(found.weights, keys)
 
     def _fused(self, given: Mapping[str, Any]) -> None:
         query, key = given["query"], given["key"]
-        if not (_readable(query) and _readable(key)) or query.dim() != 4:
+        if not (readable(query) and readable(key)) or query.dim() != 4:
             return
         each = max(1, query.shape[1] * query.shape[2] * key.shape[2])
         count = max(1, min(len(query), _MOST // each))
@@ -150,7 +151,7 @@ def find_attention(subject: Subject, batch: Batch, *, whole: bool) -> tuple[Atte
         batch: the first one.
         whole: all of it, since the model takes no other number of samples.
     """
-    watch = _Watch({_address(t): name for name, t in subject.names.tensors.items()})
+    watch = _Watch({address(t): name for name, t in subject.names.tensors.items()})
     if not whole and batch.size > SAMPLES:
         tree = (batch.args, dict(batch.kwargs), batch.labels)
         args, kwargs, labels = cut(tree, batch.size, 0, SAMPLES)
@@ -168,12 +169,3 @@ def find_attention(subject: Subject, batch: Batch, *, whole: bool) -> tuple[Atte
 def _choices(scores: torch.Tensor) -> torch.Tensor:
     """Keys that are not masked, per row."""
     return (scores > _FAR_BELOW).sum(-1)
-
-
-def _readable(value: Any) -> bool:
-    plain = isinstance(value, torch.Tensor) and value.layout is torch.strided
-    return plain and not value.is_nested and value.device.type != "meta"
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage().data_ptr())

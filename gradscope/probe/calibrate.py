@@ -6,7 +6,7 @@ every tensor; full support exposes coupling between samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,33 +143,21 @@ def _propagate(
     run: ForwardPass, head: HeadRoot, option: BatchLayout, n: int, *, keep: bool
 ) -> tuple[list[BatchLayout | None], dict[int, BatchLayout | None]]:
     """Layouts of inputs and activations under a cotangent on one sample of the head."""
-    found: dict[int, BatchLayout | None] = {}
-    entering: list[BatchLayout | None] = []
-    looked_up: list[BatchLayout | None] = []
-    node_meta = head.edge.node._input_metadata[head.edge.output_nr]
     if not option.fits(head.shape, n):
         return [None], {}
-    rows = torch.zeros(n, max(1, int(torch.Size(head.shape).numel()) // n))
-    rows[_PICK] = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
-    cotangent = option.arrange(rows, head.shape, n).to(node_meta.dtype).to(node_meta.device)
+    found: dict[int, BatchLayout | None] = {}
+    looked_up: list[BatchLayout | None] = []
 
     def listen(node: int) -> Any:
         def hook(grad_inputs: Any, grad_outputs: Any) -> None:
-            gradient = grad_outputs[0]
-            if gradient is not None:
-                layout, known = from_support(gradient, n, _PICK)
-                if known:
-                    found[node] = layout
+            found.update((node, layout) for layout in _layouts(grad_outputs[:1], n))
 
         return hook
 
     def listen_source(grad_outputs: Any) -> None:
-        for gradient in grad_outputs:
-            if gradient is not None:
-                layout, known = from_support(gradient, n, _PICK)
-                if known:
-                    looked_up.append(layout)
+        looked_up.extend(_layouts(grad_outputs, n))
 
+    cotangent = _on_one_sample(head, option, n)
     handles = [run.graph.nodes[i].register_hook(listen(i)) for i in run.record_of]
     inner = [i for i in run.graph.sources if run.graph.inputs[i]]
     handles += [run.graph.nodes[i].register_prehook(listen_source) for i in inner]
@@ -180,14 +168,27 @@ def _propagate(
     finally:
         for handle in handles:
             handle.remove()
-    for gradient in arrived[: len(run.leaves)]:
-        if gradient is not None:
-            layout, known = from_support(gradient, n, _PICK)
-            if known:
-                entering.append(layout)
+    entering = list(_layouts(arrived[: len(run.leaves)], n))
     # A table that all samples read alike (positions) says nothing, beside one that they do not.
     entering += [layout for layout in looked_up if layout is not None]
     return entering or looked_up, found
+
+
+def _on_one_sample(head: HeadRoot, option: BatchLayout, n: int) -> torch.Tensor:
+    """A random cotangent of the picked sample; 0 for the others."""
+    meta = head.edge.node._input_metadata[head.edge.output_nr]
+    rows = torch.zeros(n, max(1, int(torch.Size(head.shape).numel()) // n))
+    rows[_PICK] = torch.randn(rows.shape[1], generator=torch.Generator().manual_seed(0))
+    return option.arrange(rows, head.shape, n).to(meta.dtype).to(meta.device)
+
+
+def _layouts(arrived: Iterable[torch.Tensor | None], n: int) -> Iterator[BatchLayout | None]:
+    """Of the gradients that tell where the picked sample lies."""
+    for gradient in arrived:
+        if gradient is not None:
+            layout, known = from_support(gradient, n, _PICK)
+            if known:
+                yield layout
 
 
 def _embedding_weights(run: ForwardPass) -> list[torch.Tensor]:

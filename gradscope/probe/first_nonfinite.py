@@ -14,6 +14,7 @@ from gradscope.model import Batch, Sample
 from gradscope.probe.forward import run_forward
 from gradscope.probe.inputs import tensors_of
 from gradscope.probe.layout import Plan
+from gradscope.probe.storages import address, readable
 from gradscope.probe.subject import Subject
 from gradscope.probe.tap import EagerMode
 
@@ -42,7 +43,7 @@ class _Watch(EagerMode):
         given = [] if self.found else _tensors((args, kwargs or {}))
         fine = all(_finite(t) for t in given)
         for tensor in given:
-            self._after = self._names.get(_address(tensor), self._after)
+            self._after = self._names.get(address(tensor), self._after)
         result = func(*args, **(kwargs or {}))
         if self.found is None and fine and not all(_finite(t) for t in _tensors(result)):
             name = str(func.overloadpacket.__name__)
@@ -56,7 +57,7 @@ def find_first(subject: Subject, sample: Sample) -> FirstNonfinite | None:
 
     Forward first; then, only if all results there were finite, backward under a cotangent of ones.
     """
-    names = {_address(t): name for name, t in subject.names.tensors.items()}
+    names = {address(t): name for name, t in subject.names.tensors.items()}
     for batch in sample.batches():
         if not all(_finite(t) for t in tensors_of(batch)):
             return None
@@ -92,7 +93,7 @@ def watched(
         tensors: parameters by name, which places are named by.
         call: what to watch.
     """
-    watch = _Watch({_address(t): name for name, t in tensors.items()})
+    watch = _Watch({address(t): name for name, t in tensors.items()})
     with watch, torch.no_grad():
         call()
     return watch.found
@@ -108,19 +109,9 @@ def is_nonfinite(measured: Measurements) -> bool:
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
-    leaves = (t for t in tree_leaves(value) if isinstance(t, torch.Tensor))
-    return [t for t in leaves if t.is_floating_point() and _readable(t)]
-
-
-def _readable(tensor: torch.Tensor) -> bool:
-    plain = tensor.layout is torch.strided and not tensor.is_nested
-    return plain and tensor.device.type != "meta"
+    return [t for t in tree_leaves(value) if readable(t) and t.is_floating_point()]
 
 
 def _finite(tensor: torch.Tensor) -> bool:
     wide = tensor if tensor.dtype.itemsize > 1 else tensor.float()  # no isfinite for float8
     return bool(torch.isfinite(wide).all())
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage().data_ptr())

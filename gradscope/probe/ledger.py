@@ -285,18 +285,17 @@ def _locals(element: Element) -> tuple[LocalEntry, ...]:
     )
 
 
-def time_ledger(site: str, squares: Sequence[torch.Tensor]) -> TimeLedger | None:
+def time_ledger(site: str, squares: Sequence[float]) -> TimeLedger | None:
     """Gradient through time of one site, from the mean squared |dL/dz| of each of its calls."""
-    rms = [float(s) for s in squares]
-    known = [(i, r) for i, r in enumerate(rms) if r > 0 and math.isfinite(r)]
-    if len(rms) < 2 or not known:
+    known = [(i, r) for i, r in enumerate(squares) if r > 0 and math.isfinite(r)]
+    if len(squares) < 2 or not known:
         return None
     peak, largest = max(known, key=lambda p: (p[1], p[0]))
-    first = rms[0]
+    first = squares[0]
     total = 0.5 * math.log10(first / largest) if first > 0 and math.isfinite(first) else None
     slope = _slope([(i, 0.5 * math.log10(r)) for i, r in known if i <= peak])
     growth = 0.5 * math.log10(largest / known[-1][1])
-    return TimeLedger(site, len(rms), slope, total, (0, peak), growth)
+    return TimeLedger(site, len(squares), slope, total, (0, peak), growth)
 
 
 def _slope(points: Sequence[tuple[int, float]]) -> float | None:

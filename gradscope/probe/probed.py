@@ -23,6 +23,7 @@ from gradscope.probe.places import ScatteredError
 from gradscope.probe.saving import save_gradients
 from gradscope.probe.scoring import Scorer
 from gradscope.probe.shards import Shares
+from gradscope.probe.storages import address
 from gradscope.probe.subject import Subject
 from gradscope.probe.sums import Sums
 from gradscope.probe.sweep import Sweep
@@ -186,7 +187,7 @@ class Probed:
         """Names of the parameters that an operation of the forward pass took."""
         tensors = self.subject.names.tensors.items()
         taken = self.first.storages
-        return {name for name, t in tensors if t.untyped_storage().data_ptr() in taken}
+        return {name for name, t in tensors if address(t) in taken}
 
     def batch_axes(self) -> list[int | None]:
         """Batch axis of each head."""

@@ -98,20 +98,7 @@ def find_sites(
         order: position of each parameter name in the model.
         layers: layer of a parameter, where its name does not tell.
     """
-    feeds: dict[int, _Feed] = {}
-    keys: dict[int, Key] = {}
-    for node in range(len(graph.nodes) - 1, -1, -1):
-        if node in activations:
-            edge = next((e for e in graph.inputs[node] if e is not None), None)
-            feed = _of_edge(graph, feeds, edge.node, edge.output) if edge else _Feed()
-            if activations[node].incidental and not feed.parameters:
-                feeds[node] = feed
-                continue
-            keys[node] = _key(feed, activations[node])
-            channels = feed.channels
-            feeds[node] = _Feed(priors=frozenset({keys[node]}), channels=channels)
-        else:
-            feeds[node] = _feed(graph, feeds, node)
+    keys, feeds = _keys(graph, activations)
     roles = roles_of(graph, activations, heads)
     grouped: dict[Key, list[int]] = {}
     for node in sorted(keys, reverse=True):  # the last in topological order ran first
@@ -131,6 +118,24 @@ def find_sites(
         sites.append(SiteInfo(key, kind, name, layer, gate, role, parameters, calls, axis))
     _make_unique(sites)
     return sites
+
+
+def _keys(graph: Graph, activations: Mapping[int, Kind]) -> tuple[dict[int, Key], dict[int, _Feed]]:
+    """Identity of every activation node, and what feeds every node."""
+    feeds: dict[int, _Feed] = {}
+    keys: dict[int, Key] = {}
+    for node in range(len(graph.nodes) - 1, -1, -1):
+        if node not in activations:
+            feeds[node] = _feed(graph, feeds, node)
+            continue
+        edge = next((e for e in graph.inputs[node] if e is not None), None)
+        feed = _of_edge(graph, feeds, edge.node, edge.output) if edge else _Feed()
+        if activations[node].incidental and not feed.parameters:
+            feeds[node] = feed
+            continue
+        keys[node] = _key(feed, activations[node])
+        feeds[node] = _Feed(priors=frozenset({keys[node]}), channels=feed.channels)
+    return keys, feeds
 
 
 def graph_shape(graph: Graph, node: int) -> tuple[int, ...]:
