@@ -45,9 +45,9 @@ class KappaGates(Remedy):
     summary: ClassVar[str] = "each saturated gate shrunk until it works, then the readout fitted"
 
     def requires(self, case: Case) -> str | None:
-        """A recurrent layer of torch's."""
+        """A recurrent layer of torch's that is bounded."""
         parts = [p for p in find_parts(case) if p.kind != "RNN_RELU"]
-        return None if parts else why_none(case)
+        return None if parts else why_none(case, "LSTM, GRU or tanh RNN, whose units saturate")
 
     def apply(self, case: Case) -> Result:
         """Each module on the inputs that reach it after those before it were repaired."""

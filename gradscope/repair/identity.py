@@ -28,7 +28,7 @@ class Identity(Remedy):
     def requires(self, case: Case) -> str | None:
         """A recurrent layer that is no GRU."""
         parts = [p for p in find_parts(case) if p.kind != "GRU"]
-        return None if parts else why_none(case)
+        return None if parts else why_none(case, "LSTM or plain RNN")
 
     def apply(self, case: Case) -> Result:
         """Each layer by itself."""

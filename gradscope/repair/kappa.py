@@ -16,6 +16,7 @@ import torch
 
 from gradscope.probe.activations import NODES, SOFTSIGN, Kind
 from gradscope.repair.base import Case, Remedy, Result
+from gradscope.repair.capture import Use
 from gradscope.repair.chain import Link
 from gradscope.repair.ridge import Moments, solve
 from gradscope.treatment import Placed
@@ -138,7 +139,7 @@ def _logits(case: Case, link: Link, changed: dict[str, torch.Tensor]) -> dict[st
     return _scaled(case, link, changed, 1 / size) if size > 1 else {}
 
 
-def _uses(case: Case, link: Link, changed: dict[str, torch.Tensor]) -> Iterator:  # type: ignore[type-arg]
+def _uses(case: Case, link: Link, changed: dict[str, torch.Tensor]) -> Iterator[Use]:
     for uses in case.uses(changed, link.weight):
         yield from uses
 

@@ -128,8 +128,10 @@ def _part(
     return Part(module, kind, names, hidden, backward, depth, onnx)
 
 
-def why_none(case: Case) -> str:
-    """Why no part was found."""
+def why_none(case: Case, wanted: str) -> str:
+    """Why none of the kinds that are ``wanted`` was found."""
+    if found := find_parts(case):
+        return f"{found[0].names[1]} belongs to no {wanted}"
     gates = sorted({s.id for s in case.measured.sites if s.gate})
     if gates:
         return f"{gates[0]}: only whole LSTM, GRU and RNN layers without projection, unfrozen"

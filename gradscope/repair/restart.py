@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
+from gradscope.repair.recurrent import Part
 from gradscope.repair.suspects import Feeding, Suspects
 
 _GAINS = {
@@ -22,7 +23,10 @@ logistic network starts as the tanh network that it is a reparameterisation of."
 
 @torch.no_grad()
 def restart(
-    tensors: Mapping[str, torch.Tensor], suspects: Suspects, generator: torch.Generator
+    tensors: Mapping[str, torch.Tensor],
+    suspects: Suspects,
+    generator: torch.Generator,
+    parts: Sequence[Part] = (),
 ) -> None:
     """Orthogonal weights with the gain of their activation, biases at zero, in place.
 
@@ -32,23 +36,26 @@ def restart(
         tensors: all parameters by name.
         suspects: what to start again.
         generator: of the random matrices.
+        parts: the recurrent layers; those of ONNX cannot be told by the names of their weights.
     """
-    for feeding in suspects.feeding:
-        _weight(feeding, tensors[feeding.parameter.name], generator)
     matrices = {f.parameter.name for f in suspects.feeding}
+    cells = [p for p in parts if p.onnx and matrices.intersection(p.names)]
+    done = {name for cell in cells for name in cell.names}
+    for cell in cells:
+        for name, value in _cell(cell, tensors, generator).items():
+            tensors[name].copy_(value)
+    for feeding in suspects.feeding:
+        if feeding.parameter.name not in done:
+            _weight(feeding, tensors[feeding.parameter.name], generator)
     centres = {
         f.parameter.layer: f for f in suspects.feeding if f.behind in _CENTRES and f.kind != "glu"
     }
-    for name, tensor in tensors.items():
-        layer, _, own = name.rpartition(".")
-        touched = suspects.whole or layer in suspects.layers
-        if name in matrices or tensor.dim() != 1 or not touched:
+    for vector in suspects.vectors:
+        if vector.name not in tensors or vector.name in done:
             continue
-        if _is_scale(own):
-            tensor.fill_(1.0)
-            continue
-        tensor.zero_()
-        if own.startswith("bias_ih") and _blocks(name, tensors) == 4:
+        tensor, (layer, _, own) = tensors[vector.name], vector.name.rpartition(".")
+        tensor.fill_(vector.start)
+        if own.startswith("bias_ih") and _blocks(vector.name, tensors) == 4:
             hidden = tensor.shape[0] // 4
             tensor[hidden : 2 * hidden] = 1.0
         feeding_it = centres.get(layer)
@@ -57,15 +64,29 @@ def restart(
 
 
 def _weight(feeding: Feeding, tensor: torch.Tensor, generator: torch.Generator) -> None:
-    own = feeding.parameter.name.rpartition(".")[2]
+    own, fan_in = feeding.parameter.name.rpartition(".")[2], feeding.parameter.fan_in
     if own.startswith(("weight_hh", "weight_ih")):
         _recurrent(own, tensor, generator)
         return
-    if feeding.parameter.fan_in is None:
+    if fan_in is None:
         tensor.normal_(generator=generator)  # a table that is looked up
         return
     gain = _GAINS.get(feeding.kind or "", 1.0)
-    tensor.copy_(_orthogonal(tensor.shape, generator).mul_(gain))
+    tensor.copy_(_orthogonal(tensor.shape, generator, fan_in).mul_(gain))
+
+
+def _cell(
+    cell: Part, tensors: Mapping[str, torch.Tensor], generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    """A layer of ONNX as one of torch would start, by name."""
+    w_ih, w_hh, *biases = (value.clone() for value in cell.read(lambda n: tensors[n]))
+    _recurrent("weight_ih", w_ih, generator)
+    _recurrent("weight_hh", w_hh, generator)
+    for i, bias in enumerate(biases):
+        bias.zero_()
+        if not i and cell.kind == "LSTM":
+            bias[cell.hidden : 2 * cell.hidden] = 1.0
+    return cell.write([w_ih, w_hh, *biases])
 
 
 def _recurrent(own: str, tensor: torch.Tensor, generator: torch.Generator) -> None:
@@ -78,21 +99,21 @@ def _recurrent(own: str, tensor: torch.Tensor, generator: torch.Generator) -> No
         block.copy_(_orthogonal(block.shape, generator))
 
 
-def _orthogonal(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    """Rows or columns orthonormal, scaled so that the root mean square of z is that of x."""
+def _orthogonal(
+    shape: torch.Size, generator: torch.Generator, fan_in: int | None = None
+) -> torch.Tensor:
+    """Rows or columns orthonormal, scaled so that the root mean square of z is that of x.
+
+    ``fan_in``: inputs of one unit; None: all of a row (a product of ONNX may hold them in columns).
+    """
     rows = shape[0]
     columns = max(1, torch.Size(shape).numel() // max(1, rows))
     wide = torch.randn(max(rows, columns), min(rows, columns), generator=generator)
     q, r = torch.linalg.qr(wide)
     q = q * r.diagonal().sign()
     matrix = q if rows >= columns else q.T
-    scaled: torch.Tensor = matrix * max(1.0, rows / columns) ** 0.5
+    scaled: torch.Tensor = matrix * (max(rows, columns) / (fan_in or columns)) ** 0.5
     return scaled.reshape(shape)
-
-
-def _is_scale(own: str) -> bool:
-    """A one-dimensional weight is the scale of a norm (or the slope of a PReLU)."""
-    return own.startswith("weight") or own in ("gamma", "scale")
 
 
 def _blocks(name: str, tensors: Mapping[str, torch.Tensor]) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 
 from gradscope.repair.base import Case, Remedy, Result
+from gradscope.repair.recurrent import find_parts
 from gradscope.repair.restart import restart
 from gradscope.repair.suspects import find_suspects
 
@@ -28,6 +29,7 @@ class Restart(Remedy):
         found = find_suspects(case.measured, case.causes)
         feeding = tuple(f for f in found.feeding if f.parameter.name in copies)
         suspects = replace(found, feeding=feeding)
-        restart(copies, suspects, torch.Generator().manual_seed(case.seed))
+        random = torch.Generator().manual_seed(case.seed)
+        restart(copies, suspects, random, find_parts(case))
         where = "all layers" if suspects.whole else ", ".join(suspects.layers)
         return Result(copies, (f"restarted: {where}",))

@@ -14,8 +14,9 @@ import torch
 
 from gradscope.repair.base import Case, Remedy, Result
 from gradscope.repair.chain import Link
+from gradscope.repair.recurrent import find_parts
 from gradscope.repair.restart import restart
-from gradscope.repair.suspects import Suspects, find_suspects
+from gradscope.repair.suspects import suspects_of
 
 REDRAWN = 0.5
 """Share of a matrix that is lost from which its layer starts anew."""
@@ -84,18 +85,11 @@ def _replaced(case: Case) -> tuple[dict[str, torch.Tensor], list[str]]:
 
 def _drawn(case: Case, names: list[str]) -> dict[str, torch.Tensor]:
     """The layers of these weights as they would start."""
-    found = find_suspects(case.measured, ())
-    feeding = tuple(
-        f for f in find_suspects(case.measured, case.causes).feeding if f.parameter.name in names
-    )
-    layers = tuple(dict.fromkeys(f.parameter.layer for f in feeding))
-    copies = {
-        n: t.detach().clone()
-        for n, t in case.tensors.items()
-        if n in names or (t.dim() == 1 and n.rpartition(".")[0] in layers)
-    }
-    suspects = Suspects(feeding, layers, whole=False, inputs=found.inputs)
-    restart(copies, suspects, torch.Generator().manual_seed(case.seed))
+    suspects = suspects_of(case.measured, names)
+    drawn = {f.parameter.name for f in suspects.feeding} | {v.name for v in suspects.vectors}
+    parts = [p for p in find_parts(case) if drawn.issuperset(p.names)]
+    copies = {n: t.detach().clone() for n, t in case.tensors.items() if n in drawn}
+    restart(copies, suspects, torch.Generator().manual_seed(case.seed), parts)
     return copies
 
 

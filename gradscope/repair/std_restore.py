@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gradscope.repair.base import Case, Remedy, Result
+from gradscope.repair.suspects import suspects_of
 
 
 class StdRestore(Remedy):
@@ -22,11 +23,17 @@ class StdRestore(Remedy):
     def apply(self, case: Case) -> Result:
         """Each weight by itself."""
         changed, said = {}, []
-        for p in case.measured.parameters:
-            if p.fan_in is None or len(p.shape) < 2 or p.name not in case.tensors:
+        matrices = [p for p in case.measured.parameters if p.fan_in and len(p.shape) >= 2]
+        found = suspects_of(case.measured, {p.name for p in matrices})
+        biases = {v.name for v in found.vectors if not v.start and v.name in case.tensors}
+        for p in matrices:
+            if p.name not in case.tensors or p.fan_in is None or p.numel < 2:
                 continue
             weight = case.tensors[p.name].detach()
-            fan_out = weight.shape[0] * (p.numel // (weight.shape[0] * weight.shape[1]))
+            units, inputs = weight.shape[:2]
+            if weight.dim() == 2 and units == p.fan_in != inputs:  # ONNX holds units in columns
+                units, inputs = inputs, units
+            fan_out = units * (p.numel // (units * inputs))
             usual = (2.0 / (p.fan_in + fan_out)) ** 0.5
             spread = float(weight.double().std())
             if spread <= usual:
@@ -35,7 +42,6 @@ class StdRestore(Remedy):
             changed[p.name] = weight * factor
             said.append(f"{p.name}: x {factor:.3g}")
             for q in case.measured.parameters:
-                mine = q.layer == p.layer and q.name in case.tensors
-                if mine and len(q.shape) == 1 and "bias" in q.name:
+                if q.layer == p.layer and q.name in biases:
                     changed[q.name] = case.tensors[q.name].detach() * factor
         return Result(changed, tuple(said))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from gradscope.findings import Cause
@@ -39,17 +39,27 @@ class Feeding:
 
 
 @dataclass(frozen=True)
+class Vector:
+    """A bias, or the scale of a norm, and the number that it starts at."""
+
+    name: str
+    start: float
+
+
+@dataclass(frozen=True)
 class Suspects:
     """What a restart would start again.
 
     Attributes:
         feeding: the weights, in the order of the model.
+        vectors: what stands beside them in their layers.
         layers: names of the layers that own them.
         whole: whether these are all layers.
         inputs: whether the scale of the input is to blame.
     """
 
     feeding: tuple[Feeding, ...]
+    vectors: tuple[Vector, ...]
     layers: tuple[str, ...]
     whole: bool
     inputs: bool
@@ -64,14 +74,45 @@ def find_suspects(m: Measurements, causes: tuple[Cause, ...]) -> Suspects:
         causes: of the first diagnosis.
     """
     matrices = [p for p in m.parameters if len(p.shape) >= 2]
-    feeds = _feeds(m)
     named = {name for s in _bad(m) for name in s.parameters}
     at_chance = m.skill is None or m.skill.value is None or m.skill.value < CHANCE
     whole = at_chance or bool(_WHOLE & set(causes)) or not named
-    kept = [p for p in matrices if whole or p.name in named]
-    feeding = tuple(Feeding(p, *feeds.get(p.name, (None, None))) for p in kept)
+    kept = frozenset(p.name for p in matrices if whole or p.name in named)
+    return suspects_of(m, kept, whole, Cause.LARGE_INPUTS in causes)
+
+
+def suspects_of(
+    m: Measurements, names: Collection[str], whole: bool = False, inputs: bool = False
+) -> Suspects:
+    """What has to start again with some weights.
+
+    Args:
+        m: measured on the model as it is.
+        names: of the weights.
+        whole: whether these are all layers: then all vectors start again.
+        inputs: whether the scale of the input is to blame.
+    """
+    feeds, kinds = _feeds(m), {layer.name: layer.kind for layer in m.layers}
+    kept = [p for p in m.parameters if p.name in names]
     layers = tuple(dict.fromkeys(p.layer for p in kept))
-    return Suspects(feeding, layers, whole, Cause.LARGE_INPUTS in causes)
+    vectors, seen = [], set[str]()
+    for p in m.parameters:
+        if len(p.shape) == 1 and (whole or p.layer in layers):
+            kind = kinds.get(p.layer, "")
+            vectors.append(Vector(p.name, _start(p, kind, first=p.layer not in seen)))
+            seen.add(p.layer)
+    feeding = tuple(Feeding(p, *feeds.get(p.name, (None, None))) for p in kept)
+    return Suspects(feeding, tuple(vectors), layers, whole, inputs)
+
+
+def _start(p: Parameter, kind: str, first: bool) -> float:
+    """Of a bias 0, of a slope that is trained torch's 1/4, of the scale of a norm 1: by its name,
+    or in ONNX, which may keep none, as the first of its node."""
+    own = p.name.rpartition(".")[2]
+    if kind.lower() == "prelu":
+        return 0.25
+    named = own.startswith("weight") or own in ("gamma", "scale")
+    return float(named or (first and (kind == "Mul" or kind.endswith("Normalization"))))
 
 
 def _bad(m: Measurements) -> Iterator[Site]:

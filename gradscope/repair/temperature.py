@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import torch
 
+from gradscope.model import Batch
 from gradscope.repair.attending import Attending, Meeting, entries
 from gradscope.repair.base import Case, Remedy, Result, Tensors
 from gradscope.treatment import Placed
@@ -125,7 +126,7 @@ def _seen(case: Case, changed: Tensors, first: bool = False) -> dict[Key, _Atten
     return found
 
 
-def _batches(case: Case, first: bool) -> Iterator:  # type: ignore[type-arg]
+def _batches(case: Case, first: bool) -> Iterator[Batch]:
     if first:
         few = case.data.few(_FIRST)
         yield from [] if few is None else [few]

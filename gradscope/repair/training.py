@@ -133,7 +133,8 @@ class Trainee:
                 right = _right(loss, output, labels, self.squash)
                 points.append(-of_samples if right is None else right)
         if not points:
-            raise DataError("a trial has no held-out samples", hint="Pass --val, or more samples.")
+            what, hint = "there are no held-out samples to score on", "Pass --val, or more samples."
+            raise DataError(what, hint=hint)
         return Scored(torch.cat(points), torch.cat(losses))
 
 

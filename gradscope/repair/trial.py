@@ -32,10 +32,11 @@ from gradscope.repair.loop import Trained, train
 from gradscope.repair.methods import remedy
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
+from gradscope.repair.recurrent import find_parts
 from gradscope.repair.restart import restart
 from gradscope.repair.standardise import filled
 from gradscope.repair.suspects import Suspects, find_suspects
-from gradscope.repair.training import Scored, Trainee
+from gradscope.repair.training import Scored
 from gradscope.repair.trial_recipes import Choice, choose, is_deep, recipe_of, untreated
 
 
@@ -183,7 +184,7 @@ class _Experiment:
         return gain is None or error is None or is_behind(gain, error)
 
     def _restart(self) -> None:
-        _repair(self.names, self.module, self.suspects, self.trainee, self.data, self.case.seed)
+        _repair(self.names, self.suspects, self.case)
 
     def _compared(
         self, tried: list[tuple[float, Trained]], repaired: Trained, name: str | None
@@ -221,21 +222,15 @@ def _best(done: Trained) -> Scored:
     return max(done.moments, key=lambda m: _or_lowest(m[1].mean))[1]
 
 
-def _repair(
-    names: Names,
-    module: torch.nn.Module,
-    suspects: Suspects,
-    trainee: Trainee,
-    data: Minibatches,
-    seed: int,
-) -> None:
-    restart(names.tensors, suspects, torch.Generator().manual_seed(seed))
+def _repair(names: Names, suspects: Suspects, case: Case) -> None:
+    random = torch.Generator().manual_seed(case.seed)
+    restart(names.tensors, suspects, random, find_parts(case))
     if suspects.whole:
         with torch.no_grad():
-            for name, buffer in module.named_buffers():
+            for name, buffer in case.trainee.module.named_buffers():
                 _fresh(name.rpartition(".")[2], buffer)
     if suspects.inputs:
-        trainee.prepare = _standardising(next(data.training()))
+        case.trainee.prepare = _standardising(next(case.data.training()))
 
 
 def _fresh(own: str, buffer: torch.Tensor) -> None:

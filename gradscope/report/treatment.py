@@ -141,9 +141,10 @@ def _ending(t: Treatment, folder: str | None) -> Iterator[str]:
         yield ""
         yield "What now"
         yield f"  {command_for(replace(settings, model=t.written))}"
-        yield "      the whole report of the repaired model"
-        yield f"  {compare_command(settings, t.written)}"
-        yield "      both side by side: what is gone, and whether anything got worse"
+        yield "      the whole report"
+        if t.outcome is Outcome.IMPROVED:
+            yield f"  {compare_command(settings, t.written)}"
+            yield "      beside the original: what is gone, and whether anything got worse"
 
 
 def _launch(folder: str | None, trusted: bool) -> Iterator[str]:

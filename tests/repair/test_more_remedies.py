@@ -19,6 +19,7 @@ from gradscope.repair.kappa import Kappa
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recurrent import find_parts, run
 from gradscope.repair.revive import Revive
+from gradscope.repair.std_restore import StdRestore
 from gradscope.repair.temperature import Temperature
 from tests.repair.test_fold import changed_by
 from tests.repair.test_remedies import DATA, X, Y, case_of
@@ -378,3 +379,32 @@ def test_alpha_is_folded_exactly(kind, alpha):
 def test_alpha_is_refused_where_it_would_not_pass():
     with pytest.raises(RemedyError, match="no bounded hidden activation"):
         perform(Alpha(), case(mlp(nn.ReLU)))
+
+
+def test_a_matrix_of_one_number_has_no_spread_to_restore():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 10)
+    )
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(30)
+    changed = perform(StdRestore(), case(module)).changed
+    assert "2.weight" not in changed
+    assert {"0.weight", "0.bias", "4.weight"} <= changed.keys()
+
+
+@pytest.mark.parametrize(
+    ("remedy", "kind", "given"),
+    [(Identity(), nn.GRU, {}), (KappaGates(), nn.RNN, {"nonlinearity": "relu"})],
+)
+def test_a_recurrent_layer_of_another_kind_is_not_overlooked(remedy, kind, given):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.head = kind(8, 4, batch_first=True, **given), nn.Linear(4, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.rnn(x.reshape(-1, 8, 8))[0][:, -1])
+
+    assert "rnn.weight_hh_l0 belongs to no " in (remedy.requires(case(Net())) or "")

@@ -100,6 +100,8 @@ def test_a_repaired_model_is_looked_at_beside_the_original():
     lines = as_text(replace(RACED, before=before, written="new.pt"), 80).splitlines()
     assert "  gradscope inspect new.pt --data x.npz --val v.npz" in lines
     assert "  gradscope compare net.pt new.pt --data x.npz --val v.npz" in lines
+    copied = Treatment(Outcome.UNCHANGED, "Nothing to repair.", (), before, written="new.pt")
+    assert "gradscope compare" not in as_text(copied, 80)
 
 
 @pytest.mark.parametrize(("trusted", "ending"), [(True, " --trust-model"), (False, "")])
