@@ -208,7 +208,10 @@ class Group:
 
     def _missing(self, said: str) -> str:
         """Who is, and how that shows."""
-        absent = self._roll.absent() if self._roll is not None else ()
+        try:
+            absent = self._roll.absent() if self._roll is not None else ()
+        except KeyboardInterrupt:  # torchrun, which has lost one, ends the others
+            absent = (1 - self.rank,) if self.size == 2 else ()
         silent = "imed out" in said
         how = f"did not answer within {self._wait:g} s" if silent else "is gone"
         if not absent:

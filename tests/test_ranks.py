@@ -264,6 +264,8 @@ def test_a_command_for_several_processes_keeps_its_status() -> None:
         ({0: 3, 1: -15}, 3),
         ({0: 2, 1: -9}, 2),  # stopped: it was named, and killed at the end
         ({1: 2}, 2),
+        ({0: 143, 1: -9}, "rank 1 of 4 was ended by signal 9"),
+        ({0: 143, 1: 130}, 143),
         ({0: -15, 1: -9}, "rank 1 of 4 was ended by signal 9"),
         ({0: -11}, "rank 0 of 4 was ended by signal 11"),
     ],

@@ -360,8 +360,10 @@ def _run(
                 kept.finish(treatment)
         except KeyboardInterrupt as error:
             raise Interrupted(kept.go_on if kept is not None else None) from error
-        except LostError:
-            raise  # all of them are to be started again, and then it goes on
+        except LostError as error:
+            if kept is None or kept.go_on is None:
+                raise
+            raise LostError(error.what, hint=f"Go on with: {kept.go_on}") from error
         except (GradscopeError, OSError):
             if kept is not None:
                 kept.abandon()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import typer
 
-from gradscope.cli.status import CLEAN
+from gradscope.cli.status import CLEAN, INTERRUPTED
 from gradscope.errors import GradscopeError
 from gradscope.ranks import ALONE, Place, Ranks
 
@@ -22,7 +22,7 @@ def serve_as(place: Place, serve: Callable[[Ranks], int], refuse: Callable[[str,
     """The exit status of one of several processes.
 
     Only the first one prints, and only its status tells how it went; the others end with 0, unless
-    they were left alone.
+    they were left alone or interrupted.
 
     Args:
         place: of this process.
@@ -39,7 +39,8 @@ def serve_as(place: Place, serve: Callable[[Ranks], int], refuse: Callable[[str,
                 found = serve(group)
         except GradscopeError as error:
             found = refuse(str(error), error.exit_status)
-    return found if place.rank == 0 or group.lost else CLEAN
+    tells = place.rank == 0 or group.lost or found == INTERRUPTED
+    return found if tells else CLEAN
 
 
 @contextlib.contextmanager

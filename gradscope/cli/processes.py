@@ -11,6 +11,7 @@ from gradscope.cli import status
 from gradscope.errors import OptionError
 
 OPTION = "--processes"
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def split(words: Sequence[str]) -> tuple[int, list[str]]:
@@ -53,7 +54,7 @@ def start(processes: int, words: Sequence[str]) -> int:
 def _status(codes: dict[int, int], processes: int) -> int:
     """Of the first process, which has said why; torch ends the others by SIGTERM."""
     first = codes.get(0, 0)
-    if first > 0:
+    if first > 0 and first != _TERMINATED:
         return first
     killed = {r: -c for r, c in codes.items() if c < 0 and -c != signal.SIGTERM}
     if not killed:

@@ -64,7 +64,9 @@ class RunFolder:
         if self._lock is None:
             return None
         trust = ["--trust-model"] if self._settings.load.trust_model else []
-        words = ["gradscope", "fix", *self._moved, "--run", str(self._folder), *trust]
+        shared = self._run.processes
+        several = ["--processes", str(shared)] if shared > 1 else []
+        words = ["gradscope", *several, "fix", *self._moved, "--run", str(self._folder), *trust]
         return " ".join(map(shlex.quote, words))
 
     @property
