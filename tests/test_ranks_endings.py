@@ -17,12 +17,10 @@ from torch import nn
 
 from gradscope.cli.main import main as gradscope
 from gradscope.ranks import TIMEOUT
-from tests.test_ranks import ROOT, _port
+from tests.forked import ROOT, port
+from tests.ranks_repair import FIX as _FIX
 
-FIX = [
-    "fix", "sample_models/deep_tanh.pt", "--data", "sample_models/digits.npz",
-    "--samples", "400", "--epochs", "12", "--method", "polar",
-]  # fmt: skip
+FIX = [*_FIX, "--epochs", "12"]
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port")
 
 ARCHITECTURE = """
@@ -113,7 +111,7 @@ def test_a_repair_goes_on_in_other_numbers_of_processes_however_it_was_ended(
 ) -> None:
     whole, out = tmp_path / "whole.pt", tmp_path / "out.pt"
     alone = ["-m", "gradscope", *FIX, "--out", str(out)]
-    shared = [*TORCHRUN, _port(), *alone]
+    shared = [*TORCHRUN, port(), *alone]
     go_on = f"fix --run {shlex.quote(str(out))}.run"
     of_two = f"gradscope --processes 2 {go_on}"
 

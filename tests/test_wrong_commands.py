@@ -91,3 +91,23 @@ def test_one_line_and_status_2(name: str, folder: Path, monkeypatch, capfd) -> N
     assert len(lines) == 1, said.err
     assert "internal error" not in said.err
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "instead"),
+    [
+        ("inspect", "--shard", "--device-map"),
+        ("check", "--shard", "--device-map"),
+        ("compare", "--shard", "--device-map"),
+        ("fix", "--device-map", "--shard"),
+        ("fix", "--dtype", "the type of its file"),
+    ],
+)
+def test_an_option_of_another_command_names_what_to_take_instead(
+    command: str, option: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "m.pt", option]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gradscope: No such option: {option}")
+    assert instead in said
+    assert said.count("\n") == 1

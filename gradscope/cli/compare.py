@@ -8,7 +8,7 @@ import typer
 
 from gradscope.checking import local
 from gradscope.cli.data_options import InputShape, LabelColumn
-from gradscope.cli.gate_options import STANDARDISE, TOLERANCE
+from gradscope.cli.gate_options import GRADIENTS, STANDARDISE, TOLERANCE
 from gradscope.cli.launch import ranks_of
 from gradscope.cli.layers import Layers, settings_of, tolerance_of
 from gradscope.cli.model_options import Allow, Arch, ArchArgs, InputValue, Key, TrustModel
@@ -18,7 +18,10 @@ from gradscope.cli.probe_options import (
     BATCH_SIZE,
     DATA,
     DEVICE,
+    DEVICE_MAP,
     DRAWS,
+    DTYPE,
+    HEAD,
     LIMIT,
     LOSS,
     MODE,
@@ -64,10 +67,14 @@ def compare(
     trust_model: TrustModel = False,
     input_value: InputValue = None,
     loss: Annotated[str | None, LOSS] = None,
+    head: Annotated[list[str] | None, HEAD] = None,
     draws: Annotated[int | None, DRAWS] = None,
+    gradients: Annotated[bool | None, GRADIENTS] = None,
     mode: Annotated[Mode | None, MODE] = None,
     seed: Annotated[int | None, SEED] = None,
     device: Annotated[str | None, DEVICE] = None,
+    device_map: Annotated[str | None, DEVICE_MAP] = None,
+    dtype: Annotated[str | None, DTYPE] = None,
     limit: Annotated[list[str] | None, LIMIT] = None,
     fail_on_regression: Annotated[
         bool,
@@ -109,7 +116,8 @@ def compare(
         "label-column": label_column, "standardise": standardise, "input-shape": input_shape,
         "arch": arch, "arch-args": arch_args, "allow": allow, "key": key,
         "trust-model": trust_model or None, "input-value": input_value, "loss": loss,
-        "draws": draws, "mode": mode and mode.value, "seed": seed, "device": device,
+        "head": head, "draws": draws, "gradients": gradients, "mode": mode and mode.value,
+        "seed": seed, "device": device, "device-map": device_map, "dtype": dtype,
         "tolerance": tolerance,
     }  # fmt: skip
     layers = Layers(flags, find_settings())

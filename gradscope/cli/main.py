@@ -22,6 +22,17 @@ from gradscope.cli.processes import OPTION, split, start
 from gradscope.errors import DEBUG, GradscopeError, Interrupted, OptionError, UntrustedError
 from gradscope.ranks import ALONE, Ranks, place_of
 
+_NOT_IN_PARTS = "A model that does not fit is measured with --device-map; fix alone has --shard."
+_INSTEAD = {
+    ("inspect", "--shard"): _NOT_IN_PARTS,
+    ("check", "--shard"): _NOT_IN_PARTS,
+    ("compare", "--shard"): _NOT_IN_PARTS,
+    ("fix", "--device-map"): "A repair trains on one device; several processes share what it takes "
+    "with --shard.",
+    ("fix", "--dtype"): "A model is repaired in the type of its file.",
+}
+"""What to take for the options that other commands have."""
+
 app = typer.Typer(
     name="gradscope",
     cls=LazyGroup,
@@ -160,9 +171,13 @@ def _sentence(message: str) -> str:
 
 
 def _help_hint(error: typer.TyperException) -> str:
-    """Which help to read: usage errors know the command they came from."""
+    """Which help to read: usage errors know the command they came from; or what to take instead."""
     context = getattr(error, "ctx", None)
-    return f" See '{context.command_path} --help'." if context is not None else ""
+    if context is None:
+        return ""
+    option = getattr(error, "option_name", None)
+    instead = _INSTEAD.get((str(context.info_name), str(option)))
+    return f" {instead}" if instead else f" See '{context.command_path} --help'."
 
 
 def _bug(error: Exception) -> int:

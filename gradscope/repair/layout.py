@@ -27,9 +27,13 @@ class Layout:
         """Scale their gradients down to a total norm of ``most``."""
         torch.nn.utils.clip_grad_norm_(parameters, most)
 
+    def placed(self, value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """What of a whole value lies here, where it is laid out as another tensor is."""
+        return value
+
     def enter(self, tensor: torch.Tensor, value: torch.Tensor) -> None:
         """A whole value into a tensor."""
-        tensor.copy_(value)
+        tensor.copy_(self.placed(value, tensor))
 
     def enter_optimiser(
         self,
@@ -37,8 +41,16 @@ class Layout:
         state: Mapping[str, Any],
         parameters: list[torch.Tensor],
     ) -> None:
-        """What a whole optimiser remembers into this one."""
-        optimiser.load_state_dict(dict(state))
+        """What a whole optimiser remembers into this one, whose moments lie as parameters do."""
+
+        def entered(value: Any, like: torch.Tensor) -> Any:
+            return self.placed(value, like) if isinstance(value, torch.Tensor) else value
+
+        remembered = {
+            i: {name: entered(value, parameters[i]) for name, value in of_one.items()}
+            for i, of_one in state["state"].items()
+        }
+        optimiser.load_state_dict({**state, "state": remembered})
 
 
 HERE = Layout()

@@ -8,7 +8,7 @@ a checkpoint does not depend on who wrote it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -86,37 +86,15 @@ class InParts(Layout):
         for gradient in self.local(gradients):
             gradient.mul_(factor.to(gradient.dtype))
 
-    def enter(self, tensor: torch.Tensor, value: torch.Tensor) -> None:
-        """A whole value into a tensor."""
-        tensor.copy_(_part_like(value, tensor))
-
-    def enter_optimiser(
-        self,
-        optimiser: torch.optim.Optimizer,
-        state: Mapping[str, Any],
-        parameters: list[torch.Tensor],
-    ) -> None:
-        """What a whole optimiser remembers into this one, whose moments lie as parameters do."""
-
-        def placed(value: Any, like: torch.Tensor) -> Any:
-            return _part_like(value, like) if isinstance(value, torch.Tensor) else value
-
-        remembered = {
-            i: {name: placed(value, parameters[i]) for name, value in of_one.items()}
-            for i, of_one in state["state"].items()
-        }
-        optimiser.load_state_dict({**state, "state": remembered})
+    def placed(self, value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """This process's part of what all of them hold."""
+        if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.shape != like.shape:
+            return value
+        value = value.to(like.device)
+        return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 IN_PARTS = InParts()
-
-
-def _part_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's part of what all of them hold, laid out like another tensor."""
-    if not isinstance(like, DTensor) or isinstance(value, DTensor) or value.shape != like.shape:
-        return value
-    value = value.to(like.device)
-    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def _sharded(module: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
@@ -144,7 +122,7 @@ def _sharded(module: torch.nn.Module, mesh: DeviceMesh) -> torch.nn.Module:
         raise OptionError(what, where="--shard", hint=_INSTEAD) from error
     with torch.no_grad():
         for name, parameter in parts.named_parameters():
-            parameter.copy_(_part_like(own[name].detach(), parameter))
+            IN_PARTS.enter(parameter, own[name].detach())
         for name, buffer in parts.named_buffers():
             buffer.copy_(module.get_buffer(name))
     return parts

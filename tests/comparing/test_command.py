@@ -153,3 +153,23 @@ def test_the_settings_file_says_how_models_are_opened(folder, capsys):
         (folder / "gradscope.toml").unlink()
     assert found["notes"] == []
     assert not (folder / "never.sarif").exists()
+
+
+def test_what_is_measured_is_chosen_as_in_inspect(folder, tmp_path, capsys):
+    options = ["--no-gradients", "--dtype", "float64", "--device-map", "auto"]
+    saved = [str(tmp_path / f"{name}.json") for name in ("model", "large")]
+    for name, path in zip(("model", "large"), saved, strict=True):
+        inspect = ["inspect", f"{name}.pt", *DATA, *options, "--format", "json", "--out", path]
+        assert main(inspect) == 0
+    live = compared("model.pt", "large.pt", *DATA, *options, capsys=capsys)
+    of_reports = compared(*saved, capsys=capsys)
+    for key in ("regression", "changes", "ledger", "trends", "notes"):
+        assert live[key] == of_reports[key], key
+    both = [[s["figures"] for s in found["subjects"]] for found in (live, of_reports)]
+    assert both[0] == both[1]
+    assert both[0][0]["total"] is None
+
+
+def test_another_output_is_compared(folder, capsys):
+    assert main(["compare", "model.pt", "large.pt", *DATA, "--head", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""Large architectures are built without memory for parameters; for real where that is no use."""
+"""Large files are mapped into memory, and their tensors become the parameters of architectures that
+are built without memory for them; for real where that is no use."""
 
 from __future__ import annotations
 
@@ -257,8 +258,9 @@ def code(tmp_path: Path) -> Path:
     return tmp_path / "arch.py"
 
 
-def _module(code: Path, name: str, file: Path) -> nn.Module:
-    module = load_model(str(file), LoadSettings(arch=f"{code}:{name}")).module
+def _module(code: Path, name: str | None, file: Path) -> nn.Module:
+    arch = f"{code}:{name}" if name is not None else None
+    module = load_model(str(file), LoadSettings(arch=arch)).module
     assert module is not None
     return module.eval()
 
@@ -286,12 +288,38 @@ def test_the_numbers_are_those_of_an_architecture_that_is_filled(name: str, code
         assert parameter.dtype == theirs[key].dtype
 
 
-def test_another_type_becomes_the_architecture_s(code: Path) -> None:
-    state = load_object(f"{code}:Base", option="--arch")().double().state_dict()
+@pytest.mark.parametrize("name", [None, "Base"])
+def test_the_file_stays_as_it_is_whatever_becomes_of_its_parameters(
+    name: str | None, code: Path
+) -> None:
+    file = code.with_name("m.pt")
+    model = (
+        load_object(f"{code}:Base", option="--arch")() if name else nn.Sequential(nn.Linear(4, 5))
+    )
+    torch.save(model.state_dict() if name else model, file)
+    before = file.read_bytes()
+    found = _module(code, name, file)
+    for mine, theirs in zip(found.parameters(), model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.requires_grad
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.add_(1.0)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "own"),
+    [("Base", torch.float64, torch.float32), ("Half", torch.float32, torch.float16)],
+)
+def test_another_type_becomes_the_architecture_s(
+    name: str, kept: torch.dtype, own: torch.dtype, code: Path
+) -> None:
+    state = load_object(f"{code}:{name}", option="--arch")().to(kept).state_dict()
     torch.save(state, code.with_name("m.pt"))
-    found = _module(code, "Base", code.with_name("m.pt"))
-    assert {p.dtype for p in found.parameters()} == {torch.float32}
-    assert torch.equal(found.a.weight, state["a.weight"].float())
+    found = _module(code, name, code.with_name("m.pt"))
+    assert {p.dtype for p in found.parameters()} == {own}
+    assert torch.equal(found.a.weight, state["a.weight"].to(own))
 
 
 def test_tensors_that_only_the_file_ties_are_apart(code: Path) -> None:
