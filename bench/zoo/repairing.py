@@ -280,7 +280,8 @@ class Repaired:
         return self.early[0] or 100
 
     def allowed(self, samples: int) -> int:
-        """Steps that ``fix`` would take at most: its own fine-tuning is cut short by patience."""
+        """Steps that ``fix`` would take at most if it is not prolonged, and what it took if it was:
+        its own fine-tuning is cut short by patience."""
         whole = EPOCHS * max(SHORTEST, samples // BATCH)
         races = max(1, len(self.said.get("plan", ()))) * max(50, whole // 8)
         return max(self.steps, whole + races)

@@ -128,6 +128,19 @@ def scale_of(trainee: Trainee, data: Minibatches) -> Scale:
     return Scale("skill", 0.0, max(spread, 1e-12))
 
 
+def loss_of_a_guess(scale: Scale, trainee: Trainee, data: Minibatches) -> float:
+    """Held-out loss of the best answer that does not look at the input; inf of a loss of the
+    user's."""
+    kind = trainee.loss.kind if trainee.loss is not None else ""
+    if kind == "mse":
+        return scale.room
+    if scale.metric != "accuracy":
+        return math.inf
+    labels = torch.cat([b.labels.flatten() for b in data.held_out() if b.labels is not None])
+    shares = torch.unique(labels, return_counts=True)[1].double() / len(labels)
+    return float(-(shares * shares.log()).sum()) or math.inf  # of one class nothing is left
+
+
 def floor_of(scale: Scale, trainee: Trainee, samples: int) -> float:
     """Mean points up to which a model does no better than a guess: three standard errors above."""
     if scale.metric == "accuracy":

@@ -60,6 +60,12 @@ class Trained:
         """Scores since the best one."""
         return len(self.moments) - 1 - [step for step, _ in self.moments].index(self.best_step)
 
+    def fallen(self, scores: int) -> float:
+        """By how much the lowest loss of the last ``scores`` lies below the lowest before them."""
+        losses = [float(s.losses.mean()) for _, s in self.moments]
+        finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        return min(finite[:-scores], default=math.inf) - min(finite[-scores:])
+
 
 def train(
     trainee: Trainee,
@@ -132,6 +138,8 @@ class _Training:
                     since = self.result.best_step
                     self.result.stopped = f"no better score since step {since}"
             self.done = self.result.stopped is not None or self._is_over(marks)
+            if self.done and self.step > self.recipe.steps and self.result.stopped is None:
+                self.result.stopped = self._prolonged()
             self.progress.advance()
             self._keep()
         self.result.best = self.trainee.layout.whole(self.result.best)
@@ -140,12 +148,23 @@ class _Training:
     def _is_out_of_patience(self) -> bool:
         best = max(s.rank[0] for _, s in self.result.moments)
         lost = self.recipe.patience and self.result.stale >= self.recipe.patience
-        return bool(lost) and best > self.recipe.floor
+        return bool(lost) and best > self.recipe.floor and not self._gets_better()
+
+    def _gets_better(self) -> bool:
+        recipe = self.recipe
+        if not recipe.patience or math.isinf(recipe.falling):
+            return False
+        return self.result.fallen(recipe.patience) >= recipe.falling
+
+    def _prolonged(self) -> str | None:
+        if math.isinf(self.recipe.falling):
+            return None  # for another reason
+        return f"prolonged from {self.recipe.steps:,} steps while the held-out loss fell"
 
     def _is_over(self, marks: frozenset[int]) -> bool:
         if self.step < self.recipe.steps or self.step == self.recipe.most:
             return self.step == self.recipe.most
-        return self.step in marks and self.enough(self.result)
+        return self.step in marks and self.enough(self.result) and not self._gets_better()
 
     def _one_step(self) -> str | None:
         """One step of the optimiser; or why there is none."""

@@ -145,7 +145,7 @@ class Ring:
         progress: Progress,
     ) -> None:
         """Each trained by the recipe to its last step, and scored on the way."""
-        recipe = replace(recipe, every=0, patience=0)
+        recipe = replace(recipe, every=0, patience=0, beyond=0)
         progress.start("remedies", len(candidates) * recipe.steps)
         for i, candidate in enumerate(candidates):
             with self.begun(candidate):

@@ -22,6 +22,14 @@ SHORTEST = 25
 samples need as many steps as a thousand, and as long a patience."""
 
 
+LONGER = 3
+"""Times its steps that a training is prolonged by at most, where their number is not given."""
+
+FALLING = 0.01
+"""Of the loss of a guess: what the held-out loss must fall by over the scores that patience waits
+for, to count as training that still gets better. Answers can stand still meanwhile."""
+
+
 @dataclass(frozen=True)
 class Penalty:
     """What keeps weights small while a model is trained.
@@ -80,6 +88,8 @@ class Recipe:
         penalty: what keeps weights small.
         every: steps between two scores; 0: about ten scores, denser at the start.
         patience: scores without a better one after which it ends; 0: it does not.
+        falling: of the best held-out loss over ``patience`` scores, from which on it still gets
+            better: patience is not lost, and it goes on beyond ``steps``.
         floor: mean points up to which nothing is learned yet, and patience does not count: a
             plateau at chance ends late, or never.
     """
@@ -93,6 +103,7 @@ class Recipe:
     every: int = 0
     patience: int = 0
     beyond: int = 0
+    falling: float = math.inf
     floor: float = -math.inf
     settings: tuple[tuple[str, Any], ...] | None = None
 
@@ -153,8 +164,9 @@ def recipe_for(
     deep = m.ledger is not None and len(m.ledger.entries) >= 30
     recurrent = m.ledger is not None and bool(m.ledger.time)
     exploding = any(c.value == "exploding" for c in before.diagnosis.causes)
+    steps = (fix.epochs or EPOCHS) * an_epoch
     return Recipe(
-        steps=(fix.epochs or EPOCHS) * an_epoch,
+        steps=steps,
         rate=fix.rate or (3e-4 if deep else 1e-3),
         batch=batch,
         clip=1.0 if recurrent or exploding else None,
@@ -162,4 +174,5 @@ def recipe_for(
         penalty=Penalty(fix.regularize, fix.strength),
         every=an_epoch,
         patience=fix.patience,
+        beyond=LONGER * steps if fix.epochs is None and fix.patience else 0,
     )

@@ -24,6 +24,7 @@ from gradscope.repair.compare import (
     floor_of,
     gain_of,
     is_proven,
+    loss_of_a_guess,
     put_back,
     scale_of,
     trainee_of,
@@ -35,7 +36,7 @@ from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.plan import LEARNED, PREPARED
 from gradscope.repair.race import Candidate, Ring, finite
-from gradscope.repair.recipe import recipe_for
+from gradscope.repair.recipe import FALLING, recipe_for
 from gradscope.repair.standardise import standardisation
 from gradscope.repair.tanh import as_tanh
 from gradscope.repair.training import Scored, Trainee, as_it_is
@@ -186,7 +187,8 @@ class Treating:
         raw = self.outputs()
         self.scale = scale_of(self.trainee, self.data)
         floor = floor_of(self.scale, self.trainee, len(first.points))
-        self.recipe = replace(self.recipe, floor=floor)
+        falling = FALLING * loss_of_a_guess(self.scale, self.trainee, self.data)
+        self.recipe = replace(self.recipe, floor=floor, falling=falling)
         with self._as_tanh(plan) as start:
             return self._repaired(plan, first, raw, start)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,11 +18,11 @@ from gradscope.findings import Cause
 from gradscope.progress import Silent
 from gradscope.repair import compare
 from gradscope.repair.checkpoints import Keeper
-from gradscope.repair.loop import train
+from gradscope.repair.loop import Trained, train
 from gradscope.repair.minibatches import Minibatches, Place
 from gradscope.repair.naming import check_globs, is_named
 from gradscope.repair.recipe import Penalty, Recipe, recipe_for
-from gradscope.repair.training import Trainee
+from gradscope.repair.training import Scored, Trainee
 from tests.support import sample_of
 
 STEPS, BATCH, RATE = 7, 8, 1e-2
@@ -133,6 +135,96 @@ def test_patience_counts_scores():
     found = train(trainee(module), minibatches(x, y), recipe, Silent())
     assert found.stopped == "no better score since step 0"
     assert [step for step, _ in found.moments] == [0, 2, 4, 6]
+
+
+FALLING = Recipe(10, 1e-3, BATCH, None, every=2, patience=3, beyond=30)
+"""So slow that each score is a little better, or none is."""
+
+
+def with_scores(recipe: Recipe, losses: Callable[[int], float]) -> Trained:
+    """A training whose scores are these losses and no right answer ever."""
+    module, x, y = problem()
+    one, scored = trainee(module), itertools.count()
+
+    def score(batches: object) -> Scored:
+        return Scored(torch.zeros(4), torch.full((4,), losses(next(scored))))
+
+    one.score = score
+    return train(one, minibatches(x, y), recipe, Silent())
+
+
+@pytest.mark.parametrize(
+    ("losses", "falling", "last", "stopped"),
+    [
+        # .1 in three scores, and .09 is asked for: to the end, and as far as it may go beyond.
+        (
+            lambda i: 2 - 0.1 * i / 3,
+            0.09,
+            40,
+            "prolonged from 10 steps while the held-out loss fell",
+        ),
+        (lambda i: 2 - 0.1 * i / 3, 0.11, 10, None),  # too slow to be prolonged
+        (lambda i: 2 - 0.1 * i / 3, math.inf, 10, None),
+        (
+            lambda i: max(2 - 0.1 * i / 3, 1.7),
+            0.09,
+            20,
+            "prolonged from 10 steps while the held-out loss fell",
+        ),  # as long as it falls
+        (lambda i: 2.0, 0.09, 6, "no better score since step 0"),
+    ],
+)
+def test_it_goes_on_while_the_loss_falls(losses, falling, last, stopped):
+    found = with_scores(replace(FALLING, falling=falling), losses)
+    assert found.moments[-1][0] == last
+    assert found.stopped == stopped
+
+
+def test_patience_waits_while_the_loss_falls():
+    """Answers that stand still, or got worse once, are no reason to end."""
+    module, x, y = problem()
+
+    def ended(falling: float) -> str | None:
+        one, scored = trainee(module), itertools.count()
+
+        def score(batches: object) -> Scored:
+            i = next(scored)
+            return Scored(torch.full((4,), float(i == 1)), torch.full((4,), 2 - 0.1 * i))
+
+        one.score = score
+        recipe = replace(FALLING, steps=40, beyond=0, falling=falling)
+        return train(one, minibatches(x, y), recipe, Silent()).stopped
+
+    assert ended(math.inf) == "no better score since step 2"
+    assert ended(0.2) is None
+
+
+@pytest.mark.parametrize(("given", "beyond"), [({}, 3), ({"epochs": 40}, 0), ({"patience": 0}, 0)])
+def test_steps_that_were_asked_for_are_kept_to(given, beyond):
+    before = SimpleNamespace(
+        measurements=SimpleNamespace(ledger=None), diagnosis=SimpleNamespace(causes=())
+    )
+    _, x, y = problem()
+    one = recipe_for(before, sample_of(x, y), True, FixSettings(**given), None)
+    assert one.beyond == beyond * one.steps
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "expected"),
+    [
+        (torch.tensor([0, 1, 2, 2]), "cross-entropy", 1.0397),  # .25, .25, .5
+        (torch.tensor([1, 1, 1, 1]), "cross-entropy", math.inf),
+        (torch.tensor([[0.0], [2.0], [0.0], [2.0]]), "mse", 1.0),
+    ],
+)
+def test_what_a_guess_loses(labels, loss, expected):
+    module = nn.Linear(5, 3 if loss != "mse" else 1)
+    one = replace(trainee(module), loss_name=loss)
+    data = Minibatches(sample_of(torch.randn(4, 5), labels), sample_of(torch.randn(4, 5), labels),
+                       size=4, seed=0, exact=False)  # fmt: skip
+    one.score(data.held_out())
+    scale = compare.scale_of(one, data)
+    assert compare.loss_of_a_guess(scale, one, data) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_best_state_is_kept_and_not_the_last():
