@@ -33,6 +33,7 @@ from torch import nn
 
 from gradscope.fusion import switched_off_fusion
 from gradscope.probe import assemble
+from gradscope.probe.arriving import Take
 from gradscope.probe.calibrate import Axes, calibrate
 from gradscope.probe.forward import ForwardPass
 from gradscope.probe.gradients import GradientTable
@@ -68,17 +69,18 @@ class Probe:
         first = next(iter(self.sample.batches()))
         return calibrate(self.subject, first, self.sample.samples, whole=False)
 
-    def sweep(self) -> Sums:
+    def sweep(self, take: Take | None = None) -> Sums:
         """The passes, and what they show of activations."""
-        return Sweep(self.subject, self.axes, draws=range(self.draws), seed=0).over(
-            self.sample, Silent()
-        )
+        sweep = Sweep(self.subject, self.axes, draws=range(self.draws), seed=0, take=take)
+        return sweep.over(self.sample, Silent())
 
     def __call__(self) -> None:
-        sums = self.sweep()
+        """As the tool runs on a sample of one batch: gradients are looked at as they arrive."""
         table = GradientTable()
+        sums = self.sweep(table.add)
         for name, p in self.names.tensors.items():
-            table.add(name, p.grad)
+            if name not in table:
+                table.add(name, p.grad)
         table.stats()
         assemble.sites(sums)
         assemble.heads(self.first, sums, [0])

@@ -34,8 +34,8 @@ def taken_by(take: Take | None, tensors: Mapping[str, torch.Tensor]) -> Iterator
         return hook
 
     try:
-        for name, tensor in tensors.items():
-            if take is not None and tensor.requires_grad and tensor.is_leaf:
+        for name, tensor in tensors.items() if take is not None else ():
+            if tensor.requires_grad and tensor.is_leaf:
                 register: Any = tensor.register_post_accumulate_grad_hook
                 handles.append(register(listen(name)))
         yield

@@ -85,7 +85,9 @@ def _site(
         output_gain=gain,
         gradient_state=state,
         time=_time(s),
-        shrink=None if forward.magnitudes is None else shrink(forward.magnitudes, info.kind),
+        shrink=None
+        if forward.magnitudes is None
+        else shrink(forward.magnitudes, info.kind, relative),
         output_gain_median=median_gain,
         silent_fraction=silent,
     )

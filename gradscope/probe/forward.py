@@ -108,8 +108,9 @@ def run_forward(
         return leaf.clone()  # a model may change its input in place, which a leaf forbids
 
     tap = ActivationTap(plan, batch.size, measure=measure, scratch=subject.scratch)
-    with torch.enable_grad(), visible_operations(), tap:
+    with torch.enable_grad():
         args, kwargs = tree_map(enter, batch.args), tree_map(enter, dict(batch.kwargs))
+    with torch.enable_grad(), visible_operations(), tap:
         output = subject(args, kwargs, f"samples {batch.start}..{batch.start + batch.size - 1}")
     records = tap.finish()
     heads, skipped = find_heads(output, subject.outputs)

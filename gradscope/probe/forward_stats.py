@@ -237,7 +237,7 @@ def _spread(
         layout.rows(output[0], samples).unsqueeze(0)
     )  # fmt: skip
     step = max(1, -(-rows.shape[2] // MAX_MOMENTS))
-    rows = rows[:, :, ::step]
+    rows = rows[:, :, ::step] if step > 1 else rows
     mean = rows.mean(dim=1, keepdim=True)  # two passes: as exact as var_mean, five times as fast
     m2 = torch.sub(rows, mean, out=scratch.like(rows, 0)).square_().sum(dim=1).double()
     return _Spread(samples, mean.squeeze(1).double(), m2, step == 1)

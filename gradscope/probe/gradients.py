@@ -9,14 +9,22 @@ that an accelerator is waited for once and not for every statistic.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from gradscope.measurements import GradientStats, State
-from gradscope.probe.histogram import QUANTILE_ERROR, BitHistogram, bins_of, count_bits
+from gradscope.probe.histogram import (
+    QUANTILE_ERROR,
+    BitHistogram,
+    bins_of,
+    count_bits,
+    quantiles_of,
+)
 from gradscope.probe.hosted import chunk_of, is_here, to_host
 from gradscope.probe.norms import norms_of
+from gradscope.probe.scratch import Scratch
 
 _SMALL, _SMALL_ELSEWHERE = 1 << 15, 1 << 18  # elements of a gradient that may wait for others
 _WAITING = 32  # how many wait at most
@@ -67,6 +75,7 @@ class GradientTable:
         self._waiting: dict[tuple[int, torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
         self._names: set[str] = set()
         self._kept = 0
+        self._scratch = Scratch()
 
     def add(self, name: str, gradient: torch.Tensor | None, scale: float = 1.0) -> None:
         """Look at one gradient, times ``scale``; it is multiplied in place.
@@ -87,13 +96,14 @@ class GradientTable:
         flat = (torch.view_as_real(whole) if whole.is_complex() else whole).reshape(-1)
         n = flat.numel()
         if n > (_SMALL if is_here(flat) else _SMALL_ELSEWHERE):
-            self._keep(_look((name,), flat.unsqueeze(0)))
+            self._keep(_look((name,), flat.unsqueeze(0), self._scratch))
             return
         key = (n, flat.dtype, flat.device)
         group = self._waiting.setdefault(key, {})
         group[name] = flat
         if len(group) == _WAITING:
-            self._keep(_look(tuple(group), torch.stack([*self._waiting.pop(key).values()])))
+            rows = torch.stack([*self._waiting.pop(key).values()])
+            self._keep(_look(tuple(group), rows, self._scratch))
 
     def __contains__(self, name: str) -> bool:
         return name in self._names
@@ -101,7 +111,7 @@ class GradientTable:
     def stats(self) -> dict[str, GradientStats]:
         """Of everything that was added."""
         for group in self._waiting.values():
-            self._keep(_look(tuple(group), torch.stack([*group.values()])))
+            self._keep(_look(tuple(group), torch.stack([*group.values()]), self._scratch))
         self._waiting.clear()
         self._settle()
         return self._done
@@ -120,16 +130,16 @@ class GradientTable:
             counts, zeros, norms, largest, lost = (next(here) for _ in each.tensors())
             double = each.dtype is torch.float64
             rows = BitHistogram.rows(counts.numpy(), zeros.tolist(), double=double)
-            columns = rows, norms.tolist(), largest.tolist(), lost.tolist()
+            columns = rows, quantiles_of(rows), norms.tolist(), largest.tolist(), lost.tolist()
             for name, *row in zip(each.names, *columns, strict=True):
                 self._done[name] = _stats(each.dtype, each.numel, *row)
 
 
-def _look(names: tuple[str, ...], rows: torch.Tensor) -> _Found:
+def _look(names: tuple[str, ...], rows: torch.Tensor, scratch: Scratch) -> _Found:
     """What the rows show; where that means waiting, every question is answered beforehand."""
     dtype, numel = rows.dtype, rows.shape[1]
     wide = rows if dtype in (torch.float32, torch.float64) else rows.float()
-    counts = count_bits(wide)
+    counts = count_bits(wide, scratch)
     look = _look_here if is_here(wide) else _look_elsewhere
     return _Found(names, dtype, numel, counts, *look(wide, counts))
 
@@ -188,10 +198,16 @@ def _scaled_norm(finite: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
 
 
 def _stats(
-    dtype: torch.dtype, n: int, histogram: BitHistogram, norm: float, largest: float, lost: int
+    dtype: torch.dtype,
+    n: int,
+    histogram: BitHistogram,
+    middles: Mapping[str, float],
+    norm: float,
+    largest: float,
+    lost: int,
 ) -> GradientStats:
     state = _state(n, histogram)
-    quantiles = histogram.quantiles() if state is State.VALUE else None
+    quantiles = middles if state is State.VALUE else None
     return GradientStats(
         state=state,
         numel=n,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +32,12 @@ SHAPE_OPS = frozenset(
 
 def op_name(node: Node) -> str:
     """``AddmmBackward0`` -> ``AddmmBackward``; custom functions keep their class name."""
-    return _DIGITS.sub("", str(node.name()))
+    return _without_digits(str(node.name()))
+
+
+@cache
+def _without_digits(name: str) -> str:
+    return _DIGITS.sub("", name)
 
 
 def output_shape(node: Node, number: int = 0) -> tuple[int, ...]:
@@ -107,10 +112,15 @@ def _reachable(roots: Iterable[Node]) -> tuple[list[Node], int]:
         children = seen[node] = node.next_functions
         stack.extend(child for child, _ in children if child is not None)
     # Leaves carry the largest number of all; every other node is numbered after what it depends on.
-    leaves = [n for n, children in seen.items() if not children and hasattr(n, "variable")]
-    inner = [n for n, children in seen.items() if children or not hasattr(n, "variable")]
-    inner.sort(key=lambda n: -int(n._sequence_nr()))
+    leaves, inner = list[Node](), list[Node]()
+    for node, children in seen.items():
+        (inner if children or not hasattr(node, "variable") else leaves).append(node)
+    inner.sort(key=_sequence, reverse=True)
     return inner + leaves, len(inner)
+
+
+def _sequence(node: Node) -> int:
+    return int(node._sequence_nr())
 
 
 def build(

@@ -17,6 +17,7 @@ import torch
 
 from gradscope.measurements import Octaves
 from gradscope.probe.hosted import chunk_of, count
+from gradscope.probe.scratch import Scratch
 
 _MANTISSA_BITS = 3
 QUANTILE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
@@ -102,7 +103,7 @@ class BitHistogram:
         """Finite non-zero elements by powers of two; subnormal ones stand below the normal ones."""
         per_octave = self.per_octave[:-1].copy()
         per_octave[0] -= self.zeros
-        filled = np.flatnonzero(per_octave)
+        (filled,) = per_octave.nonzero()
         if not len(filled):
             return None
         first, last = int(filled[0]), int(filled[-1])
@@ -113,14 +114,24 @@ class BitHistogram:
 
     def quantiles(self) -> Mapping[str, float]:
         """Quantiles of |g| over all elements, zeros included: the middle of the bin."""
-        edges = _edges(self.double)
-        finite = len(self.counts) - _PER_OCTAVE
-        cumulative = np.cumsum(self.counts[:finite])
-        ranks = _SHARES * (cumulative[-1] - 1)
-        at = np.searchsorted(cumulative, ranks, side="right")
-        upper = np.where(at + 1 < finite, edges[at + 1], edges[at])
-        middles = np.where(ranks < self.zeros, 0.0, (edges[at] + upper) / 2)
-        return dict(zip(_QUANTILES, middles.tolist(), strict=True))
+        (found,) = quantiles_of([self])
+        return found
+
+
+def quantiles_of(histograms: Sequence[BitHistogram]) -> list[Mapping[str, float]]:
+    """:meth:`BitHistogram.quantiles` of each; all must have the same bins."""
+    if not histograms:
+        return []
+    edges = _edges(histograms[0].double)
+    finite = len(edges) - _PER_OCTAVE
+    cumulative = np.cumsum([h.counts[:finite] for h in histograms], axis=1)
+    ranks = _SHARES * (cumulative[:, -1:] - 1)
+    rows = zip(cumulative, ranks, strict=True)
+    at = np.array([row.searchsorted(rank, side="right") for row, rank in rows])
+    upper = np.where(at + 1 < finite, edges[at + 1], edges[at])
+    zeros = np.array([[h.zeros] for h in histograms])
+    middles = np.where(ranks < zeros, 0.0, (edges[at] + upper) / 2)
+    return [dict(zip(_QUANTILES, row, strict=True)) for row in middles.tolist()]
 
 
 def bins_of(*, double: bool) -> tuple[int, int]:
@@ -129,27 +140,28 @@ def bins_of(*, double: bool) -> tuple[int, int]:
     return 1 << ((11 if double else 8) + _MANTISSA_BITS), _PER_OCTAVE
 
 
-def count_bits(rows: torch.Tensor) -> torch.Tensor:
+def count_bits(rows: torch.Tensor, scratch: Scratch | None = None) -> torch.Tensor:
     """Counts of each row by leading bits, int64, (rows, bins), on its device.
 
     Args:
         rows: (rows, elements), float32 or float64.
+        scratch: kept by who calls this often.
     """
+    scratch = scratch or Scratch()
     double = rows.dtype is torch.float64
     integer, shift = (torch.int64, 52) if double else (torch.int32, 23)
     bins, _ = bins_of(double=double)
-    many, n = rows.shape
+    many = len(rows)
     chunk = max(1, chunk_of(rows) // many)
     counts = torch.zeros(many * bins, dtype=torch.int64, device=rows.device)
-    scratch = torch.empty(many * min(chunk, n), dtype=integer, device=rows.device)
-    offsets = torch.arange(many, dtype=integer, device=rows.device).mul_(bins).unsqueeze(1)
     for piece in torch.split(rows, chunk, dim=1):
-        leading = scratch[: piece.numel()].view(piece.shape)
+        leading = scratch.like(piece, 0).view(integer)
         bits = piece.contiguous().view(integer)
         torch.bitwise_right_shift(bits, shift - _MANTISSA_BITS, out=leading)
         leading.bitwise_and_(bins - 1)
         if many > 1:
-            leading.add_(offsets)
+            offsets = torch.arange(many, dtype=integer, device=rows.device).mul_(bins)
+            leading.add_(offsets.unsqueeze(1))
         counts += count(leading, many * bins)
     return counts.view(many, bins)
 

@@ -56,16 +56,18 @@ def may_saturate(counts: torch.Tensor) -> bool:
     )  # one bin more, for the rounding of |z| / edge
 
 
-def shrink(counts: torch.Tensor, kind: Kind) -> float | None:
+def shrink(counts: torch.Tensor, kind: Kind, mean: float | None = None) -> float | None:
     """The least alpha >= 1 with mean rho(z / alpha) >= :data:`ENOUGH`, by bisection.
 
-    None for kinds that do not saturate, or if nothing was counted.
+    None for kinds that do not saturate, or if nothing was counted. ``mean``: of rho(z), if known.
     """
     if kind.edge is None or kind.relative is None:
         return None
     total = int(counts.sum())
     if not total:
         return None
+    if mean is not None and mean >= ENOUGH:
+        return 1.0
     share = counts.double().cpu() / total
 
     def enough(alpha: float) -> bool:

@@ -155,10 +155,9 @@ def _ratios(moments: Sequence[Moments]) -> list[float | None]:
 
 def hosted(stats: Sequence[ForwardStats]) -> list[ForwardStats]:
     """The same with every tensor on the CPU: all of them together."""
-    tensors = [t for s in stats for t in _tensors_of(s)]
-    if all(t.device.type == "cpu" for t in tensors):
-        return list(stats)
-    moved = iter(to_host(tensors))
+    if all(s.out_square is not None and s.out_square.device.type == "cpu" for s in stats):
+        return list(stats)  # each made its tensors where its output was
+    moved = iter(to_host([t for s in stats for t in _tensors_of(s)]))
     return [_with_tensors(s, moved) for s in stats]
 
 

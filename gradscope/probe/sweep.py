@@ -29,6 +29,8 @@ from gradscope.probe.sums import SiteSums, Sums
 from gradscope.probe.targets import PAYS_FROM, activation_targets
 from gradscope.progress import Progress
 
+_TOGETHER = 256  # calls whose gradients are summed up at once
+
 
 class Sweep:
     """Runs a model over a sample; gathers :class:`Sums`, and parameter gradients in ``.grad``.
@@ -126,11 +128,15 @@ class Sweep:
         listener = Listener(run.graph, n, self._layouts(run, n))
         listener.listen(run.record_of, plans[head].cuts)
         wanted = targets or self._wanted(run)
+        only = len(self._draws) == len(run.heads) == 1  # this pass makes all of the gradients
+        take = self._take if only and targets is None else None
         try:
             for draw in self._draws:
                 last = draw == self._draws[-1] and head == len(run.heads) - 1
                 cotangent = self._cotangent(run, head, draw, batch)
-                self._pass(run, {head: cotangent}, wanted, keep=not last or targets is not None)
+                keep = not last or targets is not None
+                with taken_by(take, self._subject.names.tensors):
+                    self._pass(run, {head: cotangent}, wanted, keep=keep)
                 listener.end_draw()
         finally:
             listener.close()
@@ -204,19 +210,34 @@ class Sweep:
 
     def _gather_sites(self, run: ForwardPass, listeners: Sequence[Listener]) -> None:
         loops = run.structure.loops
-        for site in run.sites:
+        arrived = [
+            [joint(at.pre(call.node) for at in listeners) for call in site.calls]
+            for site in run.sites
+        ]
+        energies = iter(_energies([part for parts in arrived for part in parts]))
+        for site, parts in zip(run.sites, arrived, strict=True):
             every = [run.records[run.record_of[call.node]].stats for call in site.calls]
             mine = add_forward(self.sums, site, every, loops=site.id in loops)
-            arrived = [joint(at.pre(call.node) for at in listeners) for call in site.calls]
-            _add_squares(mine, arrived, apart=not self._axes.coupled)
+            for i in range(len(parts)):
+                _put(mine.energy, i, next(energies), operator.add)
+            _add_squares(mine, parts, apart=not self._axes.coupled)
+
+
+def _energies(arrived: Sequence[PerSample | None]) -> list[float]:
+    """Sum over samples and draws of each, 0 where nothing arrived; many at a time, not all."""
+    found = [0.0] * len(arrived)
+    known = [(i, part.whole()) for i, part in enumerate(arrived) if part is not None]
+    for start in range(0, len(known), _TOGETHER):
+        some = known[start : start + _TOGETHER]
+        sums = torch.stack([squares for _, squares in some]).sum(dim=(1, 2)).tolist()
+        for (i, _), value in zip(some, sums, strict=True):
+            found[i] = value
+    return found
 
 
 def _add_squares(mine: SiteSums, arrived: Sequence[PerSample | None], *, apart: bool) -> None:
     """The gradients of one more batch, one entry a call; ``apart``: samples can be told apart."""
     known = [part.whole() for part in arrived if part is not None]
-    sums = iter(torch.stack(known).sum(dim=(1, 2)).tolist() if known else ())
-    for i, part in enumerate(arrived):
-        _put(mine.energy, i, next(sums) if part is not None else 0.0, operator.add)
     if not known:
         return
     mine.reached = True
@@ -268,6 +289,8 @@ def _trace(run: ForwardPass, plan: HeadPlan, listener: Listener) -> Trace:
 def _element(
     plan: ElementPlan, site_of: Mapping[int, SiteInfo], listener: Listener
 ) -> Element | None:
+    if len(plan.sites) == 1 and not plan.carried and plan.ends is None:
+        return _single(plan, site_of, listener)
     sites = [site_of[n] for n in plan.sites]
     pre = joint([*(listener.pre(n) for n in plan.sites), *(listener.pre(n) for n in plan.carried)])
     carried = [listener.pre(n) for n in plan.carried]
@@ -296,6 +319,19 @@ def _element(
         branches=_branches(plan, site_of, listener) if not single else (),
         bypass=plan.bypass,
     )
+
+
+def _single(
+    plan: ElementPlan, site_of: Mapping[int, SiteInfo], listener: Listener
+) -> Element | None:
+    """Of one activation that stands alone, as on a chain."""
+    (node,) = plan.sites
+    site, pre, out = site_of[node], listener.pre(node), listener.out(node)
+    sloped = scaled(out, site.kind.slope)
+    if pre is None or out is None or sloped is None:
+        return None
+    share = RELU_SHARE if site.kind.relu_like else 0.0
+    return Element(site.id, site.id, site.kind.name, pre, out, sloped, share, bypass=plan.bypass)
 
 
 def _label(names: Sequence[str]) -> str:

@@ -67,6 +67,14 @@ def test_chunks_equal_the_whole(name: str, size: int):
     assert_same(whole, chunked, ignore=(".run.", ".cuts", ".heads.0.shape"))
 
 
+def test_gradients_of_one_draw_are_looked_at_as_they_arrive_or_once_all_batches_are_over():
+    torch.manual_seed(0)
+    module, x = BY_NAME["chain-tanh"].module().double().eval(), BY_NAME["chain-tanh"].x()
+    whole, chunked = measured(module, x, draws=1), measured(module, x, draws=1, batch_size=2)
+    assert_same(whole, chunked, ignore=(".run.", ".cuts", ".heads.0.shape"))
+    assert all(p.gradient.norm > 0 for p in whole.parameters)
+
+
 def test_one_sweep_a_draw_equals_one_sweep_for_all(tmp_path):
     torch.manual_seed(0)
     module, x = BY_NAME["conv"].module().double().eval(), BY_NAME["conv"].x()
