@@ -211,6 +211,8 @@ def _saturation(page: Page, m: Measurements) -> None:
     if dead:
         total = sum(s.units.dead_count or 0 for s in dead if s.units)
         of = sum(s.units.count for s in m.sites if s.units and s.units.dead_count is not None)
+        if not bounded:
+            page.line("")
         page.line(("Dead units  ", "bold"), f"{total:,} of {of:,}, most in {_most_dead(dead)}")
 
 

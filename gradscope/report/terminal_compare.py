@@ -93,10 +93,11 @@ def _trends(page: Page, trends: Sequence[Trend]) -> None:
     if not trends:
         return
     page.title("Trend")
-    for trend in trends:
-        values = [figure(trend.figure, v) for v in trend.values]
-        fit = max((page.width - _LABEL) // _NUMBER, 2)
-        cells = "".join(values[i].rjust(_NUMBER) for i in _spread(len(values), fit))
+    told = [[figure(trend.figure, v) for v in trend.values] for trend in trends]
+    wide = max(_NUMBER, 2 + max(len(text) for values in told for text in values))
+    fit = max((page.width - _LABEL) // wide, 2)
+    for trend, values in zip(trends, told, strict=True):
+        cells = "".join(values[i].rjust(wide) for i in _spread(len(values), fit))
         page.line(f"  {trend.figure:<10}", (f"{trend.word:<8}", "bold"), cells)
 
 

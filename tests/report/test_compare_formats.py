@@ -79,6 +79,13 @@ def test_numbers_of_any_length_stay_apart():
     assert "2.6e-04" in row.split()
 
 
+def test_numbers_of_a_trend_stay_apart():
+    figures = (Figures(skill=-6.5e4 - i, loss=1.5e5 + i) for i in range(3))
+    text = rendered("terminal", compare([subject(figures=f) for f in figures], 0.1))
+    rows = [line.split() for line in text.split("Trend\n")[1].split("\n\n")[0].splitlines()]
+    assert [len(row) for row in rows] == [5, 5]
+
+
 def test_all_unfolds_every_place():
     folded = rendered("terminal", checkpoints())
     every = rendered("terminal", checkpoints(), Canvas(all_layers=True))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradscope.measurements import Units
 from gradscope.report import render
 from tests.report.examples import EXAMPLES, inspection
 
@@ -51,6 +52,21 @@ def test_no_share_of_a_gate_is_cut(width: int):
     )
     told = [line.split("\n\n")[0].split() for line in (narrow, wide)]
     assert [w for w in told[0] if w.startswith(".")] == [w for w in told[1] if w.startswith(".")]
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_dead_units_stand_apart_from_the_ledger(bounded: bool):
+    m = EXAMPLES["saturated"]()
+    dead = replace(m.sites[0], units=Units(8, None, None, 3, (), (0, 1, 2)))
+    others = (
+        m.sites[1:]
+        if bounded
+        else tuple(replace(s, saturated_fraction=None, units=None) for s in m.sites[1:])
+    )
+    sites = (replace(dead, kind="relu", saturated_fraction=None), *others)
+    lines = render("terminal", inspection(replace(m, sites=sites))).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("Dead units"))
+    assert lines[at - 1].startswith("Saturated") or (not lines[at - 1] and not bounded)
 
 
 def test_a_whole_report_does_not_ask_for_itself():

@@ -71,7 +71,7 @@ function layout(height, more) {
     hovermode: "x", hoverdistance: -1, spikedistance: -1, dragmode: touch() ? false : "zoom",
     hoverlabel: { bgcolor: colour("card"), bordercolor: colour("muted"), font: { color: colour("ink"), size: 12 }, align: "left", namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1, xanchor: "left", yanchor: "bottom", font: { size: 12 } },
-    barmode: "relative", bargap: 0.15,
+    barmode: "relative", bargap: 0.15, modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("muted"), activecolor: colour("accent") },
   }, more);
 }
 
