@@ -70,9 +70,9 @@ def inspected(name: str, steps: int, arch: str | None = None):
     ],
 )
 def test_sample_models(name, arch, verdict, first):
-    found = inspected(name, 100, arch)
+    found = inspected(name, 60, arch)
     trial = found.measurements.trial
-    assert 100 <= trial.repaired.steps[-1] <= trial.untreated.steps[-1] <= trial.steps <= 400
+    assert 60 <= trial.repaired.steps[-1] <= trial.untreated.steps[-1] <= trial.steps <= 240
     assert found.diagnosis.verdict is verdict
     if first is not None:
         assert found.diagnosis.causes[0] is first
