@@ -154,7 +154,7 @@ def test_a_nested_checkpoint_keeps_all_the_rest(tmp_path, capsys, legacy):
     path, out = tmp_path / "last.pt", tmp_path / "fixed.pt"
     torch.save(whole, path, _use_new_zipfile_serialization=not legacy)
     arch = ["--arch", net(tmp_path)]
-    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "15")
+    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "4")
     assert status == 0
     found = torch.load(out)
     assert list(found) == list(whole)
@@ -170,7 +170,7 @@ def test_safetensors_keep_their_metadata(tmp_path, capsys):
     path, out = tmp_path / "model.safetensors", tmp_path / "fixed.safetensors"
     save_file(saturated_state(), path, metadata={"made": "by hand"})
     arch = ["--arch", net(tmp_path)]
-    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "15")
+    status, _ = run(capsys, str(path), *DIGITS, *arch, "--out", str(out), "--epochs", "4")
     assert status == 0
     with safe_open(out, framework="pt") as archive:
         assert archive.metadata() == {"made": "by hand"}
@@ -186,7 +186,7 @@ def test_scripts(tmp_path, capsys, trace):
     module = torch.load(SAMPLES / "saturated_tanh.pt", weights_only=False)
     made = torch.jit.trace(module, DATA.val[0][:8]) if trace else torch.jit.script(module)
     made.save(path)
-    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "4")
     assert status == 0
     found = accuracy(torch.jit.load(out))
     assert found == pytest.approx(report["stages"][-1]["score"])
@@ -201,7 +201,7 @@ def test_onnx_run_by_onnxruntime(tmp_path, capsys):
         module, (DATA.val[0][:2],), str(path), dynamo=False, input_names=["x"],
         dynamic_axes={"x": {0: "n"}},
     )  # fmt: skip
-    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "4")
     assert status == 0
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {"x": DATA.val[0].numpy()})
@@ -216,7 +216,7 @@ def test_exported_programs(tmp_path, capsys):
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.export.export(module, (DATA.val[0][:4],), dynamic_shapes=({0: batch},))
     torch.export.save(program, path)
-    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "10")
+    status, report = run(capsys, str(path), *DIGITS, "--out", str(out), "--epochs", "4")
     assert status == 0
     found = accuracy(torch.export.load(out).module())
     assert found == pytest.approx(report["stages"][-1]["score"])
