@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import warnings
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from gradscope.errors import ProbeError
-from gradscope.measurements import Measurements, State
+from gradscope.measurements import State
 from gradscope.probe.cotangents import unit_cotangent
 from gradscope.probe.layout import BatchLayout
 from tests.support import measured
@@ -55,124 +51,6 @@ def built(f: Callable[..., Any], **layers: nn.Module) -> Net:
 def data(*shape: int) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(6, *shape, dtype=torch.float64)
-
-
-# --- the same function, put differently: the same numbers --------------------------------------
-
-
-def _hooked(net: Any, x: torch.Tensor) -> torch.Tensor:
-    hook = net.b.register_full_backward_hook(lambda *_: None)
-    out = plain(net, x)
-    hook.remove()
-    return out
-
-
-def _noisy(net: Any, x: torch.Tensor) -> torch.Tensor:
-    warnings.warn("careful", stacklevel=1)
-    torch.manual_seed(int(torch.randint(0, 99, (1,))))
-    return plain(net, x)
-
-
-def _chunked(net: Any, x: torch.Tensor) -> torch.Tensor:
-    first = checkpoint_sequential(
-        nn.Sequential(net.a, nn.Tanh(), net.b, nn.Tanh()), 2, x, use_reentrant=False
-    )
-    return net.c(first)
-
-
-def _shifted_softmax(z: torch.Tensor) -> torch.Tensor:
-    powers = torch.exp(z - z.max(dim=-1, keepdim=True).values)
-    return powers / powers.sum(dim=-1, keepdim=True)
-
-
-@dataclasses.dataclass
-class Result:
-    logits: torch.Tensor
-    hidden: Any = None
-
-
-class Bare:
-    """Neither mapping, tuple nor dataclass."""
-
-    def __init__(self, logits: torch.Tensor) -> None:
-        self.logits = logits
-
-
-Pair = namedtuple("Pair", ["logits", "state"])
-segment = lambda net: lambda h: torch.tanh(net.b(torch.tanh(net.a(h))))  # noqa: E731
-
-SAME: dict[str, Callable[[Any, torch.Tensor], Any]] = {
-    "checkpoint": lambda m, x: m.c(checkpoint(segment(m), x, use_reentrant=False)),
-    "reentrant checkpoint": lambda m, x: m.c(checkpoint(segment(m), x, use_reentrant=True)),
-    "checkpoints in a row": _chunked,
-    "in place": lambda m, x: m.c(m.b(m.a(x).tanh_()).tanh_()),
-    "input changed in place": lambda m, x: plain(m, x.mul_(2).div_(2)),
-    "vmap": lambda m, x: torch.vmap(lambda row: plain(m, row))(x),
-    "functional call": lambda m, x: torch.func.functional_call(
-        nn.Sequential(m.a, nn.Tanh(), m.b, nn.Tanh(), m.c), {}, (x,)
-    ),
-    "hooks of its own": _hooked,
-    "warns and reseeds": _noisy,
-    "control flow": lambda m, x: plain(m, x) if len(x) > 1 else m.c(m.a(x)),
-    "dict": lambda m, x: {"logits": plain(m, x), "none": None, "count": 3},
-    "dataclass": lambda m, x: Result(plain(m, x)),
-    "named tuple": lambda m, x: Pair(plain(m, x), None),
-    "bare object": lambda m, x: Bare(plain(m, x)),
-    "the same output twice": lambda m, x: (lambda y: (y, y))(plain(m, x)),
-}
-
-SQUASHED: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
-    "softmax": ("softmax", lambda z: z.softmax(-1)),
-    "softmax by hand": ("softmax", lambda z: z.exp() / z.exp().sum(-1, keepdim=True)),
-    "softmax by hand, one exp": (
-        "softmax", lambda z: (lambda e: e / e.sum(-1, keepdim=True))(z.exp())
-    ),
-    "softmax by hand, shifted": ("softmax", _shifted_softmax),
-    "softmax, limited": ("softmax", lambda z: z.softmax(-1).clamp(1e-6, 1 - 1e-6)),
-    "log of softmax": ("log-softmax", lambda z: z.softmax(-1).log()),
-    "log-softmax": ("log-softmax", lambda z: z.log_softmax(-1)),
-    "log-softmax by hand": ("log-softmax", lambda z: z - z.logsumexp(-1, keepdim=True)),
-    "sigmoid": ("sigmoid", torch.sigmoid),
-    "sigmoid by hand": ("sigmoid", lambda z: 1 / (1 + torch.exp(-z))),
-    "tanh": ("tanh", torch.tanh),
-    "unit length": ("normalisation", lambda z: F.normalize(z, dim=-1)),
-    "unit length by norm": ("normalisation", lambda z: z / (z.norm(dim=-1, keepdim=True) + 1e-8)),
-    "unit length by root": (
-        "normalisation", lambda z: z / z.pow(2).sum(-1, keepdim=True).sqrt()
-    ),
-    "unit length by rsqrt": (
-        "normalisation", lambda z: z * torch.rsqrt((z * z).sum(-1, keepdim=True) + 1e-12)
-    ),
-}  # fmt: skip
-APART = {"softmax by hand"}  # two separate exponentials: not seen as one softmax
-
-
-def assert_same(found: Measurements, expected: Measurements) -> None:
-    gains = lambda m: {s.id: s.output_gain for s in m.sites if s.role != "output"}  # noqa: E731
-    assert gains(found) == near(gains(expected))
-    one, two = found.heads[0].ledger, expected.heads[0].ledger
-    assert [one.total, one.median, one.weight] == near([two.total, two.median, two.weight])
-    for parameter, wanted in zip(found.parameters, expected.parameters, strict=True):
-        assert parameter.gradient.norm == near(wanted.gradient.norm), wanted.name
-
-
-@pytest.mark.parametrize("name", SAME)
-def test_the_same_function_gives_the_same_numbers(name):
-    expected = measured(built(plain), data(5))
-    assert_same(measured(built(SAME[name]), data(5)), expected)
-
-
-@pytest.mark.parametrize("name", sorted(SQUASHED.keys() - APART))
-def test_outputs_that_are_squashed_already(name):
-    squash, f = SQUASHED[name]
-    found = measured(built(lambda m, x: f(plain(m, x))), data(5))
-    assert found.heads[0].entered_before == squash
-    assert_same(found, measured(built(plain), data(5)))
-
-
-def test_what_is_squashed_on_the_way_is_no_output():
-    found = measured(built(lambda m, x: m.c(torch.tanh(m.b(m.a(x).softmax(-1))))), data(5))
-    assert found.heads[0].entered_before is None
 
 
 # --- models that do unusual things: numbers of naive autograd, or a name ------------------------
@@ -514,128 +392,6 @@ def test_a_gradient_that_is_too_small_for_its_type():
     assert found.sites[0].gradient_state is State.ZERO
     exact = measured(net.double(), data(5))
     assert exact.heads[0].ledger.total < -60
-
-
-# --- types of low precision ----------------------------------------------------------------------
-
-LOW = {
-    "mlp": (lambda: built(plain), lambda: data(5)),
-    "cnn": (
-        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(),
-                              nn.Linear(36, 4), nn.LayerNorm(4), nn.GELU(), nn.Linear(4, 3)),
-        lambda: data(2, 8, 8)),
-    "lstm": (lambda: built(lambda m, x: m.head(m.rnn(x)[0][:, -1]),
-                                      rnn=nn.LSTM(4, 5, batch_first=True), head=nn.Linear(5, 3)),
-             lambda: data(5, 4)),
-    "encoder": (_encoder, lambda: data(4, 8)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", LOW)
-def test_half_precision_on_a_cpu(name, dtype):
-    """Run as it is, in its own type; the numbers are float64's within its precision."""
-    build, x = LOW[name]
-    torch.manual_seed(0)
-    module = build().to(dtype)
-    found = measured(module, x().to(dtype))
-    expected = measured(module.double(), x().to(dtype).double())
-    assert found.run.dtype == str(dtype).removeprefix("torch.")
-    for one, two in zip(found.sites, expected.sites, strict=True):
-        assert one.output_gain == pytest.approx(two.output_gain, abs=0.02)
-    for one, two in zip(found.parameters, expected.parameters, strict=True):
-        if two.gradient.norm:
-            assert one.gradient.norm == pytest.approx(two.gradient.norm, rel=0.05)
-
-
-def test_autocast_inside():
-    def mixed(net: Any, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return plain(net, x)
-
-    torch.manual_seed(0)
-    found = measured(Net(mixed), data(5).float())
-    expected = measured(built(plain), data(5))
-    for one, two in zip(found.sites, expected.sites, strict=True):
-        assert one.output_gain == pytest.approx(two.output_gain, abs=0.02)
-
-
-# --- weights that are made of other parameters ----------------------------------------------------
-
-REPARAMETRISED = {
-    "weight norm, old": (nn.utils.weight_norm, "weight_v", "weight_g"),
-    "weight norm": (
-        nn.utils.parametrizations.weight_norm,
-        "parametrizations.weight.original1", "parametrizations.weight.original0",
-    ),
-    "spectral norm, old": (nn.utils.spectral_norm, "weight_orig", None),
-    "spectral norm": (
-        nn.utils.parametrizations.spectral_norm, "parametrizations.weight.original", None
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", REPARAMETRISED)
-def test_whether_a_weight_is_large_is_told_of_the_one_that_is_used(name):
-    wrap, whole, length = REPARAMETRISED[name]
-    module = _wrapped(wrap)().eval()
-    with torch.no_grad():
-        if length is None:
-            module[0].get_parameter(whole).mul_(7)  # divided out again
-        else:
-            module[0].get_parameter(length).mul_(3)
-        module(data(5))
-        used = module[0].weight.detach()
-    found = {p.name: p for p in measured(module, data(5)).parameters}
-    ratio = float(used.square().mean().sqrt()) * math.sqrt(5)
-    assert found[f"0.{whole}"].weight.init_ratio == near(ratio)
-    assert found[f"0.{whole}"].layer == "0"
-    if length is not None:
-        assert found[f"0.{length}"].weight.init_ratio is None
-        assert found[f"0.{length}"].fan_in is None
-
-
-# --- what cannot be examined: one line ----------------------------------------------------------
-
-
-def _constant(net: Any, x: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return plain(net, x)
-
-
-def _overwritten(net: Any, x: torch.Tensor) -> torch.Tensor:
-    return net.c(net.b(torch.tanh(net.a(x)).mul_(2)).tanh_().exp_().mul_(2))
-
-
-def _quantised() -> nn.Module:
-    net = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
-    return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}, torch.qint8)
-
-
-REFUSED = {
-    "lazy layers": (lambda: nn.Sequential(nn.LazyLinear(6), nn.Tanh()), "'0.weight' has no size"),
-    "quantised layers": (_quantised, "'0' (Linear) is quantised"),
-    "device in the code": (
-        lambda: built(lambda m, x: plain(m, x.to("cuda"))),
-        "run it where there is one",
-    ),
-    "nothing but integers": (lambda: built(lambda m, x: plain(m, x).argmax(-1)), "int64 output"),
-    "no gradient at all": (lambda: built(_constant), "detached output"),
-    "no tensor": (lambda: built(lambda m, x: "cat"), "no tensor"),
-    "broken in place": (lambda: built(_overwritten), "the backward pass failed"),
-    "raises": (lambda: built(lambda m, x: m.nothing), "no attribute 'nothing'"),
-}
-
-
-# One of the cases asks for a device that is not there: with a GPU it would be served.
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here 'cuda' exists")
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_examined_is_said_in_one_line(name):
-    build, message = REFUSED[name]
-    with pytest.raises(ProbeError) as error:
-        measured(build(), data(5).float() if name == "quantised layers" else data(5))
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_hooks_that_step_an_optimiser_do_not_run():

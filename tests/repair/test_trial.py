@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,22 +14,17 @@ from torch import nn
 
 from gradscope import pipeline
 from gradscope.config import DataSettings, LoadSettings, ProbeSettings, Settings
-from gradscope.counterfactual import SAID, Outcome, has_learned, is_done, is_flat, outcome
+from gradscope.counterfactual import SAID, Outcome, outcome
 from gradscope.diagnosis import Verdict, diagnose
 from gradscope.errors import OptionError
 from gradscope.findings import Cause, Skipped
-from gradscope.measurements import Arm, Trial
+from gradscope.measurements import Trial
 from gradscope.model import LoadedModel
-from gradscope.optimisers import Optimiser
 from gradscope.progress import Silent
 from gradscope.repair import run_trial
-from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Recipe
-from gradscope.repair.restart import restart
-from gradscope.repair.suspects import find_suspects
-from gradscope.repair.trial_recipes import choose, is_recurrent, recipe_of, untreated
 from gradscope.rules import run_rules
-from tests.report.examples import EXAMPLES
+from tests.repair.test_trial_recipes import OWN
 from tests.support import measured, sample_of
 
 SAMPLES = Path(__file__).parent.parent.parent / "sample_models"
@@ -120,35 +114,6 @@ def test_the_model_is_as_it_was():
     assert all(p.grad is None for p in module.parameters())
 
 
-@pytest.mark.parametrize(
-    ("scores", "flat", "learned"),
-    [
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], False, True),
-        ([0.1, 0.5, 0.6, 0.6, 0.6, 0.6], True, True),
-        ([0.1, 0.5, 0.9, 0.5, 0.4, 0.3], True, True),  # getting worse is no gain
-        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1], True, False),
-        ([0.1, 0.1, 0.1, 0.1, 0.1, None], True, False),
-    ],
-)
-def test_a_curve_is_flat_where_it_gains_no_more(scores, flat, learned):
-    arm = Arm(tuple(range(6)), tuple(scores), tuple(scores))
-    assert is_flat(arm, 0.1) is flat
-    assert has_learned(arm, 0.1) is learned
-
-
-@pytest.mark.parametrize(
-    ("scores", "done"),
-    [
-        ([0.1, 0.5, 0.95, 0.95, 0.95, 0.95], True),
-        ([0.1, 0.5, 0.6, 0.6, 0.6, 0.6], False),  # a plateau, perhaps
-        ([0.1, 0.5, 0.8, 0.85, 0.9, 0.95], False),
-        ([0.1, 0.95, 0.95, 0.95, 0.5, None], False),
-    ],
-)
-def test_only_a_copy_with_little_left_to_gain_is_done(scores, done):
-    assert is_done(Arm(tuple(range(6)), tuple(scores), tuple(scores)), 0.1) is done
-
-
 def test_a_copy_that_gains_is_trained_on_and_the_other_is_given_as_much():
     """A network of digits from its start: 20 steps are not enough, for either copy."""
     torch.manual_seed(0)
@@ -188,72 +153,6 @@ def test_a_copy_that_holds_needs_no_other_rate():
     trial = tried(module, X, Y, steps=20, validation=sample_of(*DATA.val))
     assert outcome(trial) is Outcome.UNTREATED_HOLDS
     assert trial.others == ()
-
-
-OWN = Optimiser("sgd", 0.02, (("momentum", 0.9),))
-
-
-@pytest.mark.parametrize(
-    ("given", "own", "said", "rates", "source"),
-    [
-        ({}, None, "Adam 0.001", 3, "the file keeps no optimiser"),
-        ({}, "it holds 2 optimisers", "Adam 0.001", 3,
-         "the checkpoint's is not used: it holds 2 optimisers"),
-        ({}, OWN, "SGD 0.02, momentum 0.9", 1, "as in the checkpoint"),
-        ({"trial_rate": 0.1}, OWN, "SGD 0.1, momentum 0.9", 1,
-         "as in the checkpoint, the rate as asked for"),
-        ({"trial_momentum": 0.5}, OWN, "SGD 0.02, momentum 0.5", 1, "as in the checkpoint"),
-        ({"trial_optimizer": "rmsprop"}, OWN, "RMSprop 0.001", 3, "as asked for"),
-        ({"trial_optimizer": "sgd"}, OWN, "SGD 0.02, momentum 0.9", 1, "as asked for"),
-        ({"trial_optimizer": "sgd"}, None, "SGD 0.01, momentum 0.9", 3, "as asked for"),
-        ({"trial_optimizer": "sgd", "trial_momentum": 0.0, "trial_rate": 0.1}, None, "SGD 0.1", 1,
-         "as asked for, the rate as asked for"),
-        ({"trial_optimizer": "adamw", "trial_rate": 3e-3}, None, "AdamW 0.003", 1,
-         "as asked for, the rate as asked for"),
-    ],
-)  # fmt: skip
-def test_what_trains_the_copies(given, own, said, rates, source):
-    choice = choose(ProbeSettings(trial=9, **given), own, deep=False)
-    assert str(choice.optimiser) == said
-    assert len(choice.rates) == rates
-    assert choice.rates[0] == choice.optimiser.rate
-    assert choice.source == source
-
-
-def test_a_deep_network_is_tried_at_lower_rates():
-    rates = choose(ProbeSettings(trial=9), None, deep=True).rates
-    assert rates == pytest.approx((3e-4, 3e-3, 3e-5))
-
-
-@pytest.mark.parametrize(
-    ("recurrent", "causes", "repaired", "untouched"),
-    [
-        (False, (), None, None),
-        (False, (Cause.EXPLODING,), 1.0, None),
-        (True, (), 1.0, 1.0),
-        (True, (Cause.EXPLODING,), 1.0, 1.0),
-    ],
-)
-def test_clipping_is_a_part_of_the_repair(recurrent, causes, repaired, untouched):
-    """But for recurrent networks, where everyone clips."""
-    found = EXAMPLES["recurrent" if recurrent else "healthy"]()
-    assert is_recurrent(found) is recurrent
-    recipe = recipe_of(choose(ProbeSettings(trial=9), None, deep=False), found, causes, 9, None)
-    assert recipe.clip == repaired
-    other = untreated(recipe, found, 1e-2)
-    assert (other.clip, other.rate) == (untouched, 1e-2)
-    assert replace(other, clip=recipe.clip, rate=recipe.rate) == recipe
-
-
-def test_without_momentum_there_is_no_nesterov():
-    own = Optimiser("sgd", 0.01, (("momentum", 0.9), ("nesterov", True)))
-    choice = choose(ProbeSettings(trial=9, trial_momentum=0.0), own, deep=False)
-    assert dict(choice.optimiser.settings) == {"momentum": 0.0}
-
-
-def test_adam_has_no_momentum_of_its_own():
-    with pytest.raises(OptionError, match="--trial-momentum: Adam has no momentum"):
-        choose(ProbeSettings(trial=9, trial_momentum=0.5), None, deep=False)
 
 
 def test_the_checkpoint_s_optimiser_trains_and_is_told():
@@ -331,115 +230,6 @@ def test_a_loss_that_is_not_finite_ends_a_copy():
     assert trial.untreated.stopped.startswith("the loss is nan at step 1, first in ")
     assert trial.untreated.loss[0] is None
     assert trial.repaired.stopped is None
-
-
-@pytest.mark.parametrize("size", [32, 7])
-@pytest.mark.parametrize("exact", [False, True])
-def test_an_epoch_shows_every_sample_once_and_no_held_out_one(size, exact):
-    x = torch.arange(300.0)[:, None]
-    sample = sample_of(x, torch.zeros(300, dtype=torch.long), 100)
-    data = Minibatches(sample, None, size=size, seed=3, exact=exact)
-    every = Minibatches(sample, None, size=size, seed=3, exact=False)
-    held = [int(v) for b in every.held_out() for v in b.args[0]]
-    left = 300 - len(held)
-    per_epoch = left // size if exact else -(-left // size) - (left % size == 1)
-    batches = list(itertools.islice(data.training(), per_epoch))
-    seen = [int(v) for b in batches for v in b.args[0]]
-    kept = left // size * size if exact else left - (left % size == 1)  # one alone is left out
-    assert len(seen) == len(set(seen)) == kept
-    assert not set(seen) & set(held)
-    assert 40 < len(held) < 110
-    assert {b.size for b in batches[:-1]} == {size}
-    assert seen != sorted(seen)
-
-
-def test_held_out_data_are_all_scored():
-    sample = sample_of(X, Y, 500)
-    data = Minibatches(sample, sample_of(*DATA.val), size=32, seed=0, exact=False)
-    assert sum(b.size for b in data.held_out()) == 450
-    assert not data.split
-
-
-def restarted(module: nn.Module, x: torch.Tensor) -> nn.Module:
-    suspects = find_suspects(measured(module, x), ())
-    restart(dict(module.named_parameters()), suspects, torch.Generator().manual_seed(0))
-    return module
-
-
-@pytest.mark.parametrize(("kind", "gain"), [(nn.Tanh, 1.0), (nn.ReLU, 2**0.5), (nn.Sigmoid, 4.0)])
-def test_a_restarted_layer_is_orthogonal_with_its_gain(kind, gain):
-    module = restarted(nn.Sequential(nn.Linear(64, 24), kind(), nn.Linear(24, 10)), X[:50])
-    product = module[0].weight @ module[0].weight.T
-    assert torch.allclose(product, gain**2 * torch.eye(24), atol=1e-4)
-    assert not module[0].bias.any()
-
-
-def test_logistic_layers_are_centred():
-    """At z = 0 every unit gives 1/2, which the next bias takes out again."""
-    layers = itertools.chain.from_iterable((nn.Linear(64, 64), nn.Sigmoid()) for _ in range(3))
-    module = restarted(nn.Sequential(*layers, nn.Linear(64, 10)), X[:50])
-    for layer in (module[2], module[4], module[6]):
-        half = torch.full((1, 64), 0.5)
-        assert torch.allclose(layer(half), torch.zeros(1), atol=1e-5)
-
-
-def test_recurrent_layers():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn = nn.RNN(8, 12, batch_first=True)
-            self.lstm = nn.LSTM(12, 6, batch_first=True)
-            self.head = nn.Linear(6, 3)
-
-        def forward(self, x):
-            return self.head(self.lstm(self.rnn(x)[0])[0][:, -1])
-
-    module = restarted(Net(), torch.randn(20, 8, 8))
-    assert torch.equal(module.rnn.weight_hh_l0, torch.eye(12))
-    for block in module.lstm.weight_hh_l0.split(6):
-        assert torch.allclose(block @ block.T, torch.eye(6), atol=1e-5)
-    assert torch.equal(module.lstm.bias_ih_l0[6:12], torch.ones(6))
-    assert not module.lstm.bias_hh_l0.any()
-
-
-def trial(untreated: list[float | None], repaired: list[float | None], **given) -> Trial:
-    def arm(scores):
-        steps = tuple(round(10 * i / max(len(scores) - 1, 1)) for i in range(len(scores)))
-        return Arm(steps, tuple(scores), tuple(scores), given.get("stopped"))
-
-    last, best = repaired[-1], max((s for s in untreated if s is not None), default=None)
-    gain = None if last is None or best is None else (last - best) / 0.9
-    values = {"gain": gain, "error": None if gain is None else given.get("error", 0.02)}
-    return Trial(
-        10, "Adam", "restart", (), "accuracy", "--val", 450, 0.1, arm(untreated), arm(repaired),
-        **values,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("untreated", "repaired", "given", "expected"),
-    [
-        ([0.1, 0.2], [0.1, 0.9], {}, Outcome.REPAIRED_WINS),
-        ([0.97, 0.97], [0.1, 0.96], {}, Outcome.UNTREATED_HOLDS),
-        ([0.97, 0.97], [0.1, 0.99], {}, Outcome.UNTREATED_HOLDS),
-        ([0.1, 0.11], [0.1, 0.12], {}, Outcome.NEITHER_LEARNS),
-        ([0.6, 0.7], [0.1, 0.8], {"error": 0.04}, Outcome.UNCLEAR),
-        ([0.6, 0.7], [0.1, 0.8], {"error": 0.1}, Outcome.UNTREATED_HOLDS),
-        ([0.9, 0.2], [0.1, 0.85], {}, Outcome.UNTREATED_HOLDS),  # it was better before training
-        ([0.5, 0.6], [0.1, None], {}, Outcome.UNCLEAR),
-        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNCLEAR),
-        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.1, 0.3, 0.4, 0.4, 0.4], {}, Outcome.UNTREATED_HOLDS),
-        # One that beats a repaired copy which has not learned yet is not acquitted by it.
-        ([0.1, 0.7, 0.8, 0.8, 0.8], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNCLEAR),
-        ([0.1, 0.4, 0.4, 0.4, 0.4], [0.1, 0.11, 0.11, 0.11, 0.11], {}, Outcome.UNCLEAR),
-        ([0.1, 0.9, 0.95, 0.95, 0.95], [0.1, 0.1, 0.2, 0.3, 0.4], {}, Outcome.UNTREATED_HOLDS),
-        ([0.1, 0.4, 0.5, 0.6, 0.7], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.STILL_LEARNING),
-        ([0.1, 0.4, 0.6, 0.6, 0.61], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),
-        ([0.1, 0.1, 0.1, 0.1, 0.2], [0.1, 0.6, 0.8, 0.9, 0.9], {}, Outcome.REPAIRED_WINS),
-    ],
-)
-def test_outcomes(untreated, repaired, given, expected):
-    assert outcome(trial(untreated, repaired, **given)) is expected
 
 
 def test_narrow_and_saturated_but_working():
