@@ -232,7 +232,7 @@ def inspect(
         rules=file.rules,
         rules_from=file.path,
         limits=tuple(f"{name}={value}" for name, value in (limits or {}).items()),
-        in_memory=given != Given(),
+        in_memory=not given.is_empty,
     )
     return Report(pipeline.inspect(settings, given=given))
 

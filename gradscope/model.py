@@ -41,11 +41,13 @@ class Origin:
         layer: name of its layer.
         kind: of the layer: ``Conv``, ``MatMul``.
         fan_in: inputs of one unit; None for vectors and tables.
+        units: axis on which its units lie.
     """
 
     layer: str
     kind: str
     fan_in: int | None
+    units: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class Given:
     model: torch.nn.Module | None = None
     data: Any = None
     val: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is in files."""
+        return self.model is None and self.data is None and self.val is None
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,13 @@ def test_without_labels_and_without_data():
     assert made_up.verdict == "undetermined"
 
 
+def test_an_array_for_a_model_in_a_file(digits):
+    """Arrays are compared element by element: what is given is not told by comparing."""
+    found = gradscope.inspect(SAMPLES / "healthy_tanh.pt", digits[0])
+    assert found.measurements.sample.samples == 96
+    assert found.inspection.settings.in_memory
+
+
 def test_held_out_data():
     x, y = small_data()
     found = gradscope.inspect(Net(), (x, y), val=DataLoader(TensorDataset(x[:9], y[:9]), 3))

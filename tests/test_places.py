@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from onnx import helper
 from torch import nn
 
+from gradscope import inspect
 from gradscope.measurements import Role
 from gradscope.places import indexed, listed, place, plural
 from gradscope.rules import run_rules
 from gradscope.rules.examples import measured, site
+from tests.loading.onnx.graphs import model as graph
+from tests.loading.onnx.graphs import saved
 from tests.support import measured as probe
 
 
@@ -53,3 +60,17 @@ def test_an_outlying_row_and_a_single_weight_are_named_by_index():
         model[2].weight[3, 5] = 60.0
     found = [f.where for f in run_rules(probe(model, torch.randn(40, 20))) if f.code == "GS302"]
     assert found == ["0.weight[17,:]", "2.weight[3,5]"]
+
+
+def test_a_unit_is_a_column_where_the_file_has_it_so(tmp_path: Path):
+    """ONNX's MatMul takes (inputs, units): what is large and saturated is one column of it."""
+    weight = np.random.default_rng(0).normal(size=(20, 30)).astype(np.float32) / 9
+    weight[:, 17] *= 400
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])]
+    nodes += [helper.make_node("MatMul", ["y", "v"], ["z"])]
+    head = np.random.default_rng(1).normal(size=(30, 4)).astype(np.float32)
+    proto = graph(nodes, {"x": ["n", 20]}, {"z": ["n", 4]}, {"w": weight, "v": head})
+    samples = np.random.default_rng(2).normal(size=(40, 20)).astype(np.float32)
+    report = inspect(saved(proto, tmp_path), samples)
+    found = [(f.where, f.severity.value) for f in report.findings if f.code == "GS302"]
+    assert found == [("w[:,17]", "warning")]

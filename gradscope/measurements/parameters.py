@@ -56,7 +56,8 @@ class Outlier:
     """A weight, or all weights of one unit, far larger than the rest of the tensor.
 
     Attributes:
-        place: index as torch takes it: ``[17,3]`` one element, ``[17,:]`` a unit.
+        place: index as torch takes it: ``[17,3]`` one element, ``[17,:]`` a unit (``[:,17]`` where
+            units lie on the other axis, as ONNX has it).
         value: of the element; root mean square of a unit.
         score: robust z: |value| / (1.4826 x median of |w|) for an element; over the median of all
             units' root mean squares for a unit.

@@ -268,8 +268,12 @@ def parameters(
     relu_fed = {p for s in found_sites if s.kind in RELU_LIKE for p in s.parameters}
     places = [_place(name, names, owners, made) for name in names.tensors]
     gains = [math.sqrt(2.0) if name in relu_fed else 1.0 for name in names.tensors]
-    each = zip(names.tensors.values(), places, gains, strict=True)
-    weights = stats_of_all(Weight(tensor, inputs, gain) for tensor, (_, inputs), gain in each)
+    each = zip(names.tensors.items(), places, gains, strict=True)
+    units = {name: origin.units for name, origin in names.origins.items()}
+    weights = stats_of_all(
+        Weight(tensor, inputs, gain, units.get(name, 0))
+        for (name, tensor), (_, inputs), gain in each
+    )
     result = []
     rows = zip(names.tensors.items(), places, gains, weights, strict=True)
     for (name, tensor), (path, inputs), gain, weight in rows:

@@ -16,18 +16,19 @@ _SAMPLE = 1 << 18  # elements from which the median is taken
 _MAD = 1.4826  # median of |x| times this is the standard deviation of a normal x
 
 
-def outliers(weight: torch.Tensor) -> Asking[tuple[Outlier, ...]]:
-    """The largest elements and units (first axis), at most four of each.
+def outliers(weight: torch.Tensor, axis: int = 0) -> Asking[tuple[Outlier, ...]]:
+    """The largest elements and units, at most four of each.
 
     Scores as in :class:`gradscope.measurements.Outlier`; nothing where the typical size is 0.
 
     Args:
         weight: real and finite.
+        axis: on which its units lie.
     """
     if not weight.is_floating_point():
         weight = weight.double()
     wide = weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
-    units = yield from _units(wide)
+    units = yield from _units(wide, axis)
     return (*units, *(yield from _elements(wide)))
 
 
@@ -60,15 +61,15 @@ def _largest(flat: torch.Tensor) -> torch.Tensor:
     return torch.cat(places)[order]
 
 
-def _units(weight: torch.Tensor) -> Asking[list[Outlier]]:
-    if weight.dim() < 2 or weight.shape[0] < 2:
+def _units(weight: torch.Tensor, axis: int) -> Asking[list[Outlier]]:
+    if weight.dim() < 2 or weight.shape[axis] < 2:
         return []
-    rows = weight.reshape(len(weight), -1)
+    rows = weight.movedim(axis, 0).reshape(weight.shape[axis], -1)
     rms = torch.linalg.vector_norm(rows, dim=1).double() / math.sqrt(rows.shape[1])
     top = torch.topk(rms, min(_KEPT, len(rms)))
     typical, places, values = yield [rms.median(), top.indices, top.values]
     if typical == 0:
         return []
-    rest = ",:" * (weight.dim() - 1)
+    before, behind = ":," * axis, ",:" * (weight.dim() - 1 - axis)
     found = zip(places, values, strict=True)
-    return [Outlier(f"[{i}{rest}]", value, value / typical) for i, value in found]
+    return [Outlier(f"[{before}{i}{behind}]", value, value / typical) for i, value in found]

@@ -38,11 +38,12 @@ def weight_stats(weight: torch.Tensor, fan_in: int | None, gain: float) -> Weigh
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter to examine, see :func:`weight_stats`."""
+    """A parameter to examine, see :func:`weight_stats`; ``units``: the axis of its units."""
 
     tensor: torch.Tensor
     fan_in: int | None
     gain: float
+    units: int = 0
 
 
 def stats_of_all(weights: Iterable[Weight]) -> list[WeightStats]:
@@ -78,7 +79,7 @@ def _examine(asked: Weight) -> Asking[WeightStats]:
         init_ratio=init_ratio(rms, asked.fan_in, asked.gain),
         zero_fraction=zero / n,
         nonfinite_fraction=bad / n,
-        outliers=(yield from outliers(_real(weight))) if not bad and zero < n else (),
+        outliers=(yield from outliers(_real(weight), asked.units)) if not bad and zero < n else (),
         histogram=(yield from _histogram(wide, low, high)) if finite else None,
     )
 

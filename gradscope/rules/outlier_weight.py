@@ -38,11 +38,11 @@ class OutlierWeight(Rule):
         saturated = _saturated_units(measured)
         for found in measured.parameters:
             for outlier in found.weight.outliers:
-                unit = outlier.place.endswith(":]")
+                unit = _is_unit(outlier)
                 limit = self.limit("unit" if unit else "element")
                 if outlier.score <= limit or _covered(found, outlier, self.limit("unit")):
                     continue
-                harmful = _unit(outlier) in saturated.get(found.name, ())
+                harmful = _unit(found, outlier) in saturated.get(found.name, ())
                 severity = Severity.WARNING if harmful else Severity.INFORMATION
                 what = "root mean square " if unit else ""
                 message = (
@@ -71,24 +71,35 @@ class OutlierWeight(Rule):
         )
 
 
-def _unit(outlier: Outlier) -> int:
-    return int(outlier.place[1:].split(",")[0].rstrip("]"))
+def _is_unit(outlier: Outlier) -> bool:
+    return ":" in outlier.place
+
+
+def _unit(parameter: Parameter, outlier: Outlier) -> int:
+    """Which unit it is, or is of."""
+    return int(outlier.place[1:-1].split(",")[_axis(parameter)])
+
+
+def _axis(parameter: Parameter) -> int:
+    """On which its units lie, as the places of its largest ones tell."""
+    return int(any(o.place.startswith("[:,") for o in parameter.weight.outliers))
 
 
 def _covered(parameter: Parameter, outlier: Outlier, limit: float) -> bool:
     """Named by another finding already: an element of a unit that is large as a whole, or a unit
     that only one of its elements makes large."""
-    same = [o for o in parameter.weight.outliers if _unit(o) == _unit(outlier)]
-    units = [o for o in same if o.place.endswith(":]") and o.score > limit]
+    mine = _unit(parameter, outlier)
+    same = [o for o in parameter.weight.outliers if _unit(parameter, o) == mine]
+    units = [o for o in same if _is_unit(o) and o.score > limit]
     alone = any(_is_most_of(parameter, o, u) for u in units for o in same if o is not u)
-    if outlier.place.endswith(":]"):
+    if _is_unit(outlier):
         return alone
     return bool(units) and not alone
 
 
 def _is_most_of(parameter: Parameter, element: Outlier, unit: Outlier) -> bool:
     """Whether an element has more than half of its unit's sum of squares."""
-    size = parameter.numel / max(parameter.shape[0], 1)
+    size = parameter.numel / max(parameter.shape[_axis(parameter)], 1)
     return element.value**2 > 0.5 * unit.value**2 * size
 
 

@@ -171,10 +171,10 @@ class _Search:
         for i in range(tensor.shape[0]) if pieces else (None,):
             side = _SIDES[i] if i is not None and tensor.shape[0] == 2 else ""
             part = tensor if i is None else tensor[i].clone()
-            fan_in = self._fan_in(found, part) if found.slot.fan_in is not None else None
+            fan_in, units = self._shape_of(found, part)
             keys.append(name + side)
             into.tensors[name + side] = part
-            into.origins[name + side] = Origin(layer + side, node.op, fan_in)
+            into.origins[name + side] = Origin(layer + side, node.op, fan_in, units)
             into.places[name + side] = Place(*key, i, found.constant.node, consumers)
         into.bindings[key] = Binding(tuple(keys), pieces)
 
@@ -188,9 +188,16 @@ class _Search:
                     return self._layer(all_found[behind], all_found)
         return None
 
-    def _fan_in(self, found: _Found, tensor: torch.Tensor) -> int | None:
-        assert found.slot.fan_in is not None
+    def _shape_of(self, found: _Found, tensor: torch.Tensor) -> tuple[int | None, int]:
+        """Inputs of one unit, and the axis of the units: of a matrix it may be either."""
+        if found.slot.fan_in is None:
+            return None, 0
         shape = tuple(tensor.shape)
+        turned = len(shape) == 2 and self._fan_in(found, (2, 3)) == 2
+        return self._fan_in(found, shape), int(turned)
+
+    def _fan_in(self, found: _Found, shape: tuple[int, ...]) -> int | None:
+        assert found.slot.fan_in is not None
         if not found.direct:
             # Reordered on its way: turned around, where it is a matrix that a node transposes.
             first = self._uses.of[(found.constant.path, found.constant.name)][0][0]
