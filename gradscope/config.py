@@ -106,7 +106,8 @@ class FixSettings:
         rate: learning rate; None: 1e-3, or 3e-4 from 30 hidden layers.
         optimizer: adam, adamw or sgd.
         batch_size: samples a step.
-        patience: epochs without a better score after which it ends; 0: it does not.
+        patience: epochs without a better score after which it ends, if little is left to gain or
+            held-out losses rise; 0: it does not.
         freeze: globs of parameters that stay as they are.
         rescale: without a restart, which is no rescaling.
         alpha: of the remedy ``alpha``; None: it was not asked for by its number.

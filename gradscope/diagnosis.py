@@ -133,6 +133,33 @@ def is_doubtful(inspection: Inspection) -> bool:
     return known < LEARNS or bool(open_questions(inspection.findings))
 
 
+def is_confidently_wrong(inspection: Inspection) -> bool:
+    """Whether a model that does not work answers better than guessing, beyond two standard errors,
+    and yet its loss on the sample itself is worse than that of guessing.
+
+    Training on the sample would have brought the loss down first of all: what is left of a start
+    that is too large still decides. None of the 167 healthy networks of the zoo that know something
+    is such; one that has overfitted knows its own sample.
+    """
+    m = inspection.measurements
+    skill, own = m.skill, m.sample_skill or m.skill
+    if skill is None or own is None or m.sample.synthetic or works(m):
+        return False
+    if skill.accuracy_skill is None or skill.accuracy_error is None:
+        return False
+    knows = skill.accuracy_skill - ERRORS * skill.accuracy_error > LEARNS
+    return knows and own.value is not None and own.value + ERRORS * (own.error or 0.0) < 0.0
+
+
+def as_wrong(judged: Diagnosis) -> Diagnosis:
+    """The verdict of a healthy model that :func:`is_confidently_wrong`: a warning."""
+    summary = (
+        "It answers better than guessing, but its loss on the sample itself is worse than that: "
+        "it is sure of what is wrong."
+    )
+    return replace(judged, verdict=Verdict.WARNING, summary=summary, otherwise=())
+
+
 def looked_at_again(inspection: Inspection) -> Diagnosis:
     """The verdict after a trial of a doubtful model: a warning where it works, what was found
     hinges on that, and a repaired copy ended ahead of it beyond its standard errors."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.config import FixSettings, Settings
-from gradscope.diagnosis import is_doubtful, looked_at_again
+from gradscope.diagnosis import as_wrong, is_confidently_wrong, is_doubtful, looked_at_again
 from gradscope.errors import OptionError
 from gradscope.files import check_target, copy_atomic, replace_atomic
 from gradscope.model import Edit, Exchange, Given
@@ -92,7 +92,10 @@ class Fixing:
 
     def _look_again(self) -> None:
         """A trial of a model that was called healthy in spite of doubts: whether a repaired copy
-        learns clearly more."""
+        learns clearly more. One that is sure of what is wrong needs none."""
+        if is_confidently_wrong(self.before):
+            self.before = replace(self.before, diagnosis=as_wrong(self.before.diagnosis))
+            return
         if not is_doubtful(self.before) or self.repair.emit_only or self.ranks.size > 1:
             return
         probe = replace(self.settings.probe, trial=SECOND_LOOK)

@@ -192,7 +192,8 @@ def fix(
         typer.Option(
             min=0,
             metavar="N",
-            help="Epochs without a better score after which it ends; 0: never.",
+            help="Epochs without a better score after which it ends, unless that is a plateau on "
+            "the way; 0: never.",
             rich_help_panel=_TRAIN,
         ),
     ] = 10,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gradscope.config import Settings
+from gradscope.counterfactual import CLEAR
 from gradscope.measurements import Measurements
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.naming import is_named
@@ -147,3 +148,10 @@ def floor_of(scale: Scale, trainee: Trainee, samples: int) -> float:
         return scale.chance + 3 * math.sqrt(scale.chance * (1 - scale.chance) / samples)
     is_mse = trainee.loss is not None and trainee.loss.kind == "mse"
     return -0.9 * scale.room if is_mse else -math.inf
+
+
+def ceiling_of(scale: Scale) -> float:
+    """Mean points from which there is no room for a clear gain."""
+    if scale.metric == "accuracy":
+        return 1 - CLEAR * (1 - scale.chance)
+    return -CLEAR * scale.room

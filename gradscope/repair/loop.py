@@ -19,6 +19,7 @@ from gradscope.repair.minibatches import Minibatches, Place, Stream
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.shared_step import SharedStep
 from gradscope.repair.training import Scored, Trainee
+from gradscope.treatment import PROOF
 
 Tensors = dict[str, torch.Tensor]
 
@@ -146,9 +147,21 @@ class _Training:
         return self.result
 
     def _is_out_of_patience(self) -> bool:
+        """A plateau on the way, where nothing is unlearned either, may be followed by a rise."""
         best = max(s.rank[0] for _, s in self.result.moments)
-        lost = self.recipe.patience and self.result.stale >= self.recipe.patience
-        return bool(lost) and best > self.recipe.floor and not self._gets_better()
+        if not self.recipe.patience or self.result.stale < self.recipe.patience:
+            return False
+        if best <= self.recipe.floor or self._gets_better():
+            return False
+        return best >= self.recipe.ceiling or self._unlearns()
+
+    def _unlearns(self) -> bool:
+        """Whether held-out losses have risen beyond chance since they were lowest."""
+        last = self.result.moments[-1][1].losses
+        lowest = min((s.losses for _, s in self.result.moments), key=lambda v: float(v.mean()))
+        risen = last - lowest
+        error = float(risen.std()) / math.sqrt(len(risen))
+        return not float(risen.mean()) <= PROOF * error
 
     def _gets_better(self) -> bool:
         recipe = self.recipe

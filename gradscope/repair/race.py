@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from gradscope.counterfactual import CLEAR
 from gradscope.progress import Progress
 from gradscope.repair.base import Case, Result, Tensors
 from gradscope.repair.checkpoints import Keeper
-from gradscope.repair.compare import Scale, gain_of, put_back, scale_of
+from gradscope.repair.compare import Scale, ceiling_of, gain_of, put_back, scale_of
 from gradscope.repair.loop import train
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.standardise import Standardisation
@@ -77,7 +76,7 @@ class Candidate:
         or expected to come further. None does that where there is no room for a clear gain."""
         if self.best is None or other.best is None or self.expected is None:
             return False
-        if scale(self.best.mean) - scale.chance > (1 - CLEAR) * (1 - scale.chance):
+        if self.best.mean >= ceiling_of(scale):
             return False
         ahead = is_clear(*gain_of(self.best, other.best, scale.room))
         return not ahead or _mean(other.expected) > _mean(self.expected)

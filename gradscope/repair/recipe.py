@@ -92,6 +92,8 @@ class Recipe:
             better: patience is not lost, and it goes on beyond ``steps``.
         floor: mean points up to which nothing is learned yet, and patience does not count: a
             plateau at chance ends late, or never.
+        ceiling: mean points from which there is nothing to gain; below, patience counts only once
+            held-out losses rise.
     """
 
     steps: int
@@ -105,6 +107,7 @@ class Recipe:
     beyond: int = 0
     falling: float = math.inf
     floor: float = -math.inf
+    ceiling: float = -math.inf
     settings: tuple[tuple[str, Any], ...] | None = None
 
     @property

@@ -21,6 +21,7 @@ from gradscope.repair.base import Case, RemedyError, Result, perform
 from gradscope.repair.checkpoints import Checkpoints, Keeper
 from gradscope.repair.compare import (
     Scale,
+    ceiling_of,
     floor_of,
     gain_of,
     is_proven,
@@ -188,7 +189,8 @@ class Treating:
         self.scale = scale_of(self.trainee, self.data)
         floor = floor_of(self.scale, self.trainee, len(first.points))
         falling = FALLING * loss_of_a_guess(self.scale, self.trainee, self.data)
-        self.recipe = replace(self.recipe, floor=floor, falling=falling)
+        ceiling = ceiling_of(self.scale)
+        self.recipe = replace(self.recipe, floor=floor, ceiling=ceiling, falling=falling)
         with self._as_tanh(plan) as start:
             return self._repaired(plan, first, raw, start)
 

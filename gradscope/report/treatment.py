@@ -84,8 +84,10 @@ def _table(t: Treatment, width: int) -> Iterator[str]:
 
 def _race(t: Treatment, width: int) -> Iterator[str]:
     """Who was tried for how long, and how well each did; the best first."""
-    steps = max(c.steps for c in t.race)
-    yield f"{'Race':<17}{'right after':>12}{f'best of {steps:,} steps' if steps else '':>20}"
+    ran = {c.steps for c in t.race if c.steps}
+    steps = max(ran, default=0)
+    best_of = f"best of {steps:,} steps" if len(ran) == 1 else "best on the way" if ran else ""
+    yield f"{'Race':<17}{'right after':>12}{best_of:>20}"
     for c in t.race:
         mark = "*" if c.remedy == t.chosen else " "
         best = f"{_score(c.best):>20}" if steps else " " * 20

@@ -367,3 +367,28 @@ def test_frozen_norms_keep_their_statistics(freeze):
     )  # fmt: skip
     found = train(frozen, minibatches(x, y), Recipe(4, RATE, BATCH, None), Silent())
     assert torch.equal(found.best["1.running_mean"], before) is bool(freeze)
+
+
+@pytest.mark.parametrize(
+    ("losses", "ceiling", "ends"),
+    [
+        ((1.0, 1.0, 1.0, 1.0), -math.inf, True),  # nothing is said of a ceiling
+        ((1.0, 1.0, 1.0, 1.0), 0.9, False),  # a plateau on the way
+        ((1.0, 0.9, 0.8, 0.7), 0.9, False),  # it learns, and the score does not show it yet
+        ((1.0, 1.2, 1.5, 2.0), 0.9, True),  # it unlearns
+        ((1.0, 1.0, 1.0, math.nan), 0.9, True),
+        ((1.0, 1.0, 1.0, 1.0), 0.5, True),  # nothing is left to gain
+    ],
+)
+def test_patience_is_not_lost_on_a_plateau(monkeypatch, losses, ceiling, ends):
+    module, x, y = problem()
+    scores = iter(losses)
+
+    def score(self, batches):
+        loss = torch.full((50,), next(scores, losses[-1])) + torch.linspace(0, 0.01, 50)
+        return Scored(torch.full((50,), 0.6), loss)
+
+    monkeypatch.setattr(Trainee, "score", score)
+    recipe = Recipe(12, 0.0, BATCH, None, every=2, patience=3, ceiling=ceiling)
+    found = train(trainee(module), minibatches(x, y), recipe, Silent())
+    assert (found.stopped is not None) == ends

@@ -42,6 +42,13 @@ def test_a_race_is_one_table():
     ]
 
 
+def test_a_race_that_some_ran_for_longer_names_no_number_of_steps():
+    race = (replace(RACE[0], steps=100), *RACE[1:])
+    assert "Race              right after     best on the way\n" in as_text(
+        replace(RACED, race=race), 100
+    )
+
+
 def test_without_training_there_is_no_best_of_a_race():
     race = tuple(replace(c, best=None, steps=0) for c in RACE[:2])
     text = as_text(replace(RACED, race=race), 100)
