@@ -22,6 +22,9 @@ from gradscope.loading.rows import Column, PieceReader, Reader, Rows, count_belo
 PIECE = 1 << 20
 """Bytes that are inflated or skipped at a time."""
 
+_SHORT = 1 << 16
+"""Bytes up to which arrays that follow one another are read many at a time, and not one by one."""
+
 AGAIN = "Save or copy the file again."
 _INT64_MAX = 2**63 - 1
 
@@ -161,7 +164,13 @@ class Stored(Reader):
             data = self._read(rows, self._offset, size, 1)
             return {"": self._numbers.tensor(data, (len(rows), *inner))}
         # Samples are the fastest axis: as many stretches as there are numbers in a sample.
-        data = self._read(rows, self._offset, self._numbers.size, math.prod(inner))
+        size, times = self._numbers.size, math.prod(inner)
+        if self._shape[0] * size <= _SHORT:
+            data = bytearray(len(rows) * size * times)
+            self._stream.seek(self._offset)
+            _columns(self._exactly, self._shape[0], size, times, rows, data)
+        else:
+            data = self._read(rows, self._offset, size, times)
         whole = self._numbers.tensor(data, (*inner[::-1], len(rows)))
         return {"": whole.permute(*reversed(range(whole.dim()))).contiguous()}
 
@@ -179,6 +188,11 @@ class Stored(Reader):
                 filled += length
         return data
 
+    def _exactly(self, count: int) -> bytearray:
+        data = bytearray(count)
+        self._fill(memoryview(data))
+        return data
+
     def _fill(self, view: memoryview) -> None:
         while len(view):
             got = self._stream.readinto(view)
@@ -188,6 +202,18 @@ class Stored(Reader):
 
     def close(self) -> None:
         self._stream.close()
+
+
+def _columns(
+    read: Callable[[int], bytearray], n: int, size: int, times: int, rows: Rows, into: bytearray
+) -> None:
+    """Some rows of ``times`` short arrays of ``n`` numbers in a row, many of them at once."""
+    step = max(1, PIECE // max(1, n * size))
+    picked = np.frombuffer(into, f"V{size}").reshape(times, len(rows))
+    for first in range(0, times, step):
+        count = min(step, times - first)
+        held = np.frombuffer(read(count * n * size), f"V{size}").reshape(count, n)
+        picked[first : first + count] = held[:, np.asarray(rows, np.int64)]
 
 
 def _inflated(place: Place) -> Iterator[dict[str, torch.Tensor]]:
@@ -241,16 +267,24 @@ class _DeflatedColumns(Reader):
     def take(self, rows: Rows) -> dict[str, torch.Tensor]:
         place = self._place
         n, inner, size = place.shape[0], place.shape[1:], place.dtype.itemsize
-        picked = np.empty((place.row, len(rows)), place.dtype)
+        data = bytearray(place.row * len(rows) * size)
+        picked = np.frombuffer(data, place.dtype).reshape(place.row, len(rows))
         with _member_stream(place) as stream:
-            for one in range(place.row):
-                done = 0
-                for start in range(0, n, PIECE // size):
-                    count = min(PIECE // size, n - start)
-                    data = np.frombuffer(_exactly(stream, count * size), place.dtype)
-                    upto = count_below(rows, start + count)
-                    index = np.asarray(rows[done:upto], np.int64) - start
-                    picked[one, done:upto] = data[index]
-                    done = upto
+            if n * size <= _SHORT:
+                _columns(lambda count: _exactly(stream, count), n, size, place.row, rows, data)
+            else:
+                self._one_by_one(stream, rows, picked)
             finish(stream)
         return {"": to_tensor(picked.reshape(*inner[::-1], len(rows)).T)}
+
+    def _one_by_one(self, stream: IO[bytes], rows: Rows, picked: np.ndarray) -> None:
+        n, dtype = self._place.shape[0], self._place.dtype
+        step = PIECE // dtype.itemsize
+        for column in picked:
+            done = 0
+            for start in range(0, n, step):
+                count = min(step, n - start)
+                data = np.frombuffer(_exactly(stream, count * dtype.itemsize), dtype)
+                upto = count_below(rows, start + count)
+                column[done:upto] = data[np.asarray(rows[done:upto], np.int64) - start]
+                done = upto

@@ -190,3 +190,36 @@ def test_torch_files_of_one_tensor_a_pair_and_more(tmp_path):
         assert list(source.columns) == columns
         assert torch.equal(taken(source, ["x"], range(5))[0]["x"], x)
     assert set(source.refused) == {"names", "count"}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_sample_of_many_numbers_in_fortran_order_is_not_read_number_by_number(
+    save, tmp_path, monkeypatch
+):
+    wide = np.asfortranarray(RANDOM.integers(0, 99, (3, 400_000)).astype(np.int16))
+    save(tmp_path / "x.npz", x=wide)
+    source = open_source(str(tmp_path / "x.npz"), DataSettings())
+    reads = []
+    columns = numpy_rows._columns
+
+    def counted(read, *rest):
+        columns(lambda count: reads.append(count) or read(count), *rest)
+
+    monkeypatch.setattr(numpy_rows, "_columns", counted)
+    reader = source.open(["x"])
+    with contextlib.closing(reader):
+        found = reader.take(np.array([0, 2]))["x"]
+    assert np.array_equal(found.numpy(), wide[[0, 2]])
+    assert sum(reads) == wide.nbytes
+    assert len(reads) <= 4
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_many_samples_in_fortran_order_are_read_column_by_column(save, tmp_path, monkeypatch):
+    monkeypatch.setattr(numpy_rows, "_SHORT", 8)
+    tall = np.asfortranarray(RANDOM.normal(size=(50, 3, 2)))
+    save(tmp_path / "x.npz", x=tall)
+    reader = open_source(str(tmp_path / "x.npz"), DataSettings()).open(["x"])
+    with contextlib.closing(reader):
+        found = reader.take(np.array([1, 7, 8, 49]))["x"]
+    assert np.array_equal(found.numpy(), tall[[1, 7, 8, 49]])

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradscope.loading.onnx.budget import Budget, check_result
+from gradscope.loading.onnx.budget import SMALL, Budget
 from gradscope.loading.onnx.graph import Graph, Node, captured
 from gradscope.loading.onnx.registry import Call, Operator, Types, find
 from gradscope.loading.onnx.uses import Id
@@ -46,6 +46,22 @@ class Scope(dict[str, Any]):
         if self.around is None:
             raise KeyError(name)
         return self.around[name]
+
+    def check_alive(self, node: Node, made: Sequence[Any]) -> None:
+        """What this scope and those around it hold beside what a node has made.
+
+        Raises:
+            NodeError: there is no room for it.
+        """
+        held = list(made)
+        scope: Scope | None = self
+        while scope is not None:
+            held += scope.values()
+            scope = scope.around
+        try:
+            self.budget.check_alive(held)
+        except ValueError as error:
+            raise NodeError(f"{node}: {error}") from error
 
     def get_near(self, name: str) -> Any:
         """The same, or None."""
@@ -223,7 +239,7 @@ def _run(step: _Step, scope: Scope) -> None:
     together = _on_one_device(values)
     arguments = (step.call, scope, *together) if step.operator.scoped else (step.call, *together)
     try:
-        check_result(node, values, scope.budget.given)
+        scope.budget.admit(node, values)
         result = step.operator.run(*_multiplied(step, arguments))
         results = result if isinstance(result, tuple) else (result,)
         if step.products[1] != 1:
@@ -237,7 +253,9 @@ def _run(step: _Step, scope: Scope) -> None:
             raise
         said = str(error).strip().split("\n")[0] or type(error).__name__
         raise NodeError(f"{node}: {said}") from error
-    if step.pure:
+    if any(isinstance(r, torch.Tensor) and r.numel() > SMALL for r in results):
+        scope.check_alive(node, results)
+    elif step.pure:
         kept: Any = tuple(values[0].shape) if node.op == "Shape" else values
         step.last = (kept, results)
     _store(step, scope, results)

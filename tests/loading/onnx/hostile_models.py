@@ -248,6 +248,32 @@ def _nested_loop() -> onnx.ModelProto:
     return proto
 
 
+def _filled(shape: Sequence[int], *nodes: onnx.NodeProto, **given: object) -> onnx.ModelProto:
+    """Zeros ``z`` of a shape, which nodes make into ``big``."""
+    opset = int(given.pop("opset", 18))
+    made = [NODE("ConstantOfShape", ["n"], ["z"]), *nodes,
+            NODE("ReduceSum", ["big"], ["s"], keepdims=0),
+            NODE("Mul", ["x", "s"], ["y"])]  # fmt: skip
+    proto = _graph(made, {"n": _numbers(*shape), **given})
+    proto.opset_import[0].version = opset
+    return proto
+
+
+def _weights(*shape: int) -> np.ndarray:
+    return np.full(shape, 0.1, np.float32)
+
+
+def _open_loop() -> onnx.ModelProto:
+    """A condition that is computed, and always holds."""
+    proto = loop_of(2**62)
+    body = next(n for n in proto.graph.node if n.op_type == "Loop").attribute[0].g
+    on = next(n for n in body.node if n.output[0] == "on")
+    on.op_type, on.input[:] = "Less", ["i", "never"]
+    body.initializer.append(onnx.numpy_helper.from_array(np.array(2**62, np.int64), "never"))
+    return proto
+
+
+_SPLIT = NODE("SplitToSequence", ["z"], ["q"], axis=0)
 _ONE = np.float32([1.0])
 _BIG = 3 * 10**9  # 12 GB of float32: less than some machines have
 
@@ -282,6 +308,93 @@ BOMBS: dict[str, onnx.ModelProto] = {
         "AveragePool", kernel_shape=[10**6, 10**6], pads=[10**6 - 1] * 4
     ),
     "ConvTranspose by long strides": _transposed(),
+    "ConstantOfShape, 4 GB": _sized("ConstantOfShape", ["n"], n=_numbers(2**30)),
+    "Expand, 4 GB": _sized("Expand", ["one", "n"], one=_ONE, n=_numbers(2**30)),
+    "EyeLike, 8 GB": _filled([2**15, 2**15 + 1], NODE("EyeLike", ["z"], ["big"])),
+    "Gather of rows": _filled(
+        [2**10, 2**12], NODE("Gather", ["z", "at"], ["big"]), at=np.zeros(2**15, np.int64)
+    ),
+    "GridSample": _filled(
+        [1, 2**12, 2, 2],
+        NODE("Expand", ["place", "places"], ["grid"]),
+        NODE("GridSample", ["z", "grid"], ["big"]),
+        place=np.zeros((1, 1, 1, 2), np.float32),
+        places=_numbers(1, 2**10, 2**10, 2),
+    ),
+    "Attention over a long sequence": _filled(
+        [1, 1, 2**17, 1], NODE("Attention", ["z", "z", "z"], ["big"]), opset=23
+    ),
+    "Einsum without an arrow": _filled(
+        [2**17], NODE("Einsum", ["z", "z"], ["big"], equation="i,j")
+    ),
+    "Einsum with an ellipsis": _filled(
+        [2**17], NODE("Einsum", ["z", "z"], ["big"], equation="...i,...j->...ij")
+    ),
+    "a sequence of one tensor": _filled(
+        [2**22],
+        NODE("SequenceConstruct", ["z"] * 2**10, ["q"]),
+        NODE("ConcatFromSequence", ["q"], ["big"], axis=0),
+    ),
+    "a sequence of numbers": _filled(
+        [2**21], _SPLIT, NODE("ConcatFromSequence", ["q"], ["big"], axis=0)
+    ),
+    "LSTM of 8 million steps": _filled(
+        [2**23, 1, 1],
+        NODE("LSTM", ["z", "W", "R"], ["big"], hidden_size=1),
+        W=_weights(1, 4, 1),
+        R=_weights(1, 4, 1),
+    ),
+    "GRU of 8 million steps": _filled(
+        [1, 2**23, 1],
+        NODE("GRU", ["z", "W", "R"], ["big"], hidden_size=1, layout=1),
+        W=_weights(1, 3, 1),
+        R=_weights(1, 3, 1),
+    ),
+    "LpPool of large windows": _filled(
+        [1, 1, 1200, 1200], NODE("LpPool", ["z"], ["big"], kernel_shape=[1000, 1000])
+    ),
+    "MaxPool of many channels over pads": _filled(
+        [1, 256, 8, 8],
+        NODE("MaxPool", ["z"], ["big"], kernel_shape=[1, 1], pads=[0, 0, 16000, 16000]),
+    ),
+    "Resize of a long line": _filled(
+        [1, 1, 2**17],
+        NODE("Resize", ["z", "", "", "to"], ["big"], mode="linear"),
+        to=_numbers(1, 1, 2**17 + 1),
+    ),
+    "MelWeightMatrix of 10^8 bands": _sized(
+        "MelWeightMatrix",
+        ["bands", "length", "rate", "low", "high"],
+        bands=np.array(10**8),
+        length=np.array(2),
+        rate=np.array(16000),
+        low=np.float32(0),
+        high=np.float32(8000),
+    ),
+    "RoiAlign of 4 million boxes": _filled(
+        [2**22, 4],
+        NODE(
+            "ConstantOfShape",
+            ["boxes"],
+            ["which"],
+            value=onnx.numpy_helper.from_array(np.zeros(1, np.int64)),
+        ),
+        NODE("RoiAlign", ["image", "z", "which"], ["big"]),
+        boxes=_numbers(2**22),
+        image=_weights(1, 1, 4, 4),
+    ),
+    "STFT of steps of one": _filled(
+        [1, 2**18, 1],
+        NODE("STFT", ["z", "step", "", "length"], ["big"]),
+        step=np.array(1),
+        length=np.array(2**16),
+    ),
+    "MatMul of zeros, a hundred times": _filled(
+        [2**12, 2**12],
+        *(NODE("MatMul", [f"t{i}" if i else "z", "z"], [f"t{i + 1}"]) for i in range(99)),
+        NODE("MatMul", ["t99", "z"], ["big"]),
+    ),
+    "Loop, as long as a condition holds": _open_loop(),
     "Loop, 10^15 times": loop_of(10**15),
     "Loop, without end": loop_of(2**63 - 1),
 }

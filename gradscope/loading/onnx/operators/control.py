@@ -36,7 +36,9 @@ def loop(
     goes_on = condition is None or bool(number(condition))
     values, collected = list(carried), list[list[Any]]()
     if goes_on and body.is_unending():
-        scope.budget.plan(most * (1 + body.least_steps(scope)))
+        scope.budget.plan(most * (1 + body.least_steps(scope)), len(body.graph.nodes))
+    elif goes_on:
+        scope.budget.begin(most, len(body.graph.nodes))
     step = 0
     while goes_on and step < most:
         scope.budget.step()
@@ -67,6 +69,7 @@ def scan(call: Call, scope: Any, *inputs: Tensor) -> tuple[Any, ...]:
     states, scanned = list(inputs[:-count]), inputs[-count:]
     axes = call.get("scan_input_axes", (0,) * count)
     ways = call.get("scan_input_directions", (0,) * count)
+    scope.budget.plan(scanned[0].shape[axes[0]], len(body.graph.nodes))
     columns = [
         (x.flip(axis) if way else x).unbind(axis)
         for x, axis, way in zip(scanned, axes, ways, strict=True)
@@ -99,6 +102,7 @@ def scan_batched(call: Call, scope: Any, lengths: Tensor | None, *inputs: Tensor
     if lengths is not None and lengths.numel():
         raise ValueError("sequences of different lengths (opset 8) are not known")
     ways = call.get("directions", (0,) * count)
+    scope.budget.plan(inputs[-1].shape[0] * inputs[-1].shape[1])
     body, rows = call.programs["body"], []
     for b in range(inputs[0].shape[0]):
         states = [x[b] for x in inputs[:-count]]

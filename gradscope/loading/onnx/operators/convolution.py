@@ -44,8 +44,9 @@ def padded(x: Tensor, before: Sequence[int], after: Sequence[int], value: float 
         flat += [int(one), int(two)]
     if not any(flat):
         return x
-    ends = zip(x.shape[x.dim() - len(before) :], before, after, strict=True)
-    bounded([max(int(n + b + a), 0) for n, b, a in ends])
+    inner = x.dim() - len(before)
+    ends = zip(x.shape[inner:], before, after, strict=True)
+    bounded([*x.shape[:inner], *(max(int(n + b + a), 0) for n, b, a in ends)], x)
     return functional.pad(x, flat, value=value)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from gradscope.loading.onnx.budget import check_shape
 from gradscope.loading.onnx.operators.convolution import padded, pads_of
 from gradscope.loading.onnx.operators.shape import bounded
 from gradscope.loading.onnx.registry import Call, ints, operator
@@ -104,6 +105,7 @@ def _unfolded(x: Tensor, w: _Windows) -> Tensor:
     """The windows of a padded x, flattened on a last axis."""
     for i, (k, stride, dilation) in enumerate(zip(w.kernel, w.strides, w.dilations, strict=True)):
         x = x.unfold(2 + i, dilation * (k - 1) + 1, stride)[..., ::dilation]
+    check_shape(x.shape, (x.new_empty(0),))
     return x.flatten(2 + len(w.kernel))
 
 

@@ -101,13 +101,14 @@ def _resized(
     options: _Options,
 ) -> Tensor:
     out = sizes or [math.floor(s * f + 1e-9) for s, f in zip(x.shape, scales, strict=True)]
-    bounded(list(out))
+    bounded(list(out), x)
     outside = torch.zeros((), dtype=torch.bool)
     for axis in range(x.dim()):
         region = roi[axis] if roi is not None else (0.0, 1.0)
         crops = options.coordinates == "tf_crop_and_resize"
         if out[axis] == x.shape[axis] and scales[axis] == 1.0 and not crops:
             continue
+        bounded([x.shape[axis], out[axis]])
         at = _source(x.shape[axis], out[axis], scales[axis], region, options)
         matrix = _matrix(x.shape[axis], at, scales[axis], options).to(x)
         x = torch.movedim(torch.movedim(x, axis, -1) @ matrix.t(), -1, axis)

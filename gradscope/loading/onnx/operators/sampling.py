@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from gradscope.loading.onnx.budget import check_count
 from gradscope.loading.onnx.operators.shape import bounded
 from gradscope.loading.onnx.registry import Call, Slot, ints, operator
 
@@ -109,6 +110,7 @@ def roi_align(call: Call, x: Tensor, boxes: Tensor, batches: Tensor) -> Tensor:
     default = "half_pixel" if call.version >= 16 else "output_half_pixel"
     half = call.get("coordinate_transformation_mode", default) == "half_pixel"
     scale, ratio = call.get("spatial_scale", 1.0), int(call.get("sampling_ratio", 0))
+    check_count(len(boxes), "boxes")
     results = []
     for box, batch in zip(boxes, batches.tolist(), strict=True):
         x1, y1, x2, y2 = (box * scale - (0.5 if half else 0.0)).unbind()

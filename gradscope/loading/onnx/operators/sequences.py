@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gradscope.loading.onnx.budget import check_count
 from gradscope.loading.onnx.registry import Call, ints, number, operator
 
 Tensor = torch.Tensor
@@ -62,6 +63,7 @@ def concat_sequence(call: Call, values: list[Tensor]) -> Tensor:
 def split_sequence(call: Call, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
     """Parts along an axis, as a list."""
     axis = int(call.get("axis", 0))
+    check_count(x.shape[axis] if sizes is None or sizes.dim() == 0 else 0, "parts")
     if sizes is None:
         parts = list(x.split(1, axis))  # type: ignore[no-untyped-call]
         return parts if call.get("keepdims", 1) else [p.squeeze(axis) for p in parts]
@@ -72,6 +74,9 @@ def split_sequence(call: Call, x: Tensor, sizes: Tensor | None = None) -> list[T
 @operator("SequenceMap", since=17, scoped=True)
 def sequence_map(call: Call, scope: Any, values: list[Any], *others: Any) -> tuple[Any, ...]:
     """A body run on each element, with other lists in step and tensors as they are."""
+    scope.budget.plan(len(values), len(call.programs["body"].graph.nodes))
+    for _ in values:
+        scope.budget.step()
     rows = [
         call.programs["body"].run(
             (value, *(o[i] if isinstance(o, list) else o for o in others)), scope

@@ -11,16 +11,23 @@ from torch.nn import functional
 from gradscope.loading.onnx.registry import Call, ints, number_or, operator
 
 Tensor = torch.Tensor
-_MOST = 1 << 30  # elements that one node may make out of nothing
+_MOST = 1 << 28  # elements that one node may make out of nothing
+_GROWTH = 64  # times as many as its input has, if that is more
+_AT_ALL = 1 << 30
 
 
-def bounded(shape: list[int]) -> list[int]:
+def bounded(shape: list[int], of: Tensor | None = None) -> list[int]:
     """The shape, unless a few bytes of a file ask for more than any machine has.
+
+    Args:
+        shape: of a result.
+        of: what it is made of; None: of its sizes alone.
 
     Raises:
         ValueError: they do.
     """
-    if any(s < 0 for s in shape) or math.prod(shape) > _MOST:
+    most = _MOST if of is None else min(max(_MOST, _GROWTH * of.numel()), _AT_ALL)
+    if any(s < 0 for s in shape) or math.prod(shape) > most:
         raise ValueError(f"asks for a tensor of shape {shape}")
     return shape
 
@@ -89,17 +96,17 @@ def transpose(call: Call, x: Tensor) -> Tensor:
 @operator("Expand", since=8)
 def expand(call: Call, x: Tensor, shape: Tensor) -> Tensor:
     """Broadcast to a shape, which may itself be broadcast."""
-    wanted = bounded(ints(shape))
+    wanted = bounded(ints(shape), x)
     full = [1] * (x.dim() - len(wanted)) + wanted
     own = [1] * (len(full) - x.dim()) + list(x.shape)
-    return x.expand(bounded([o if w == 1 else w for o, w in zip(own, full, strict=True)]))
+    return x.expand(bounded([o if w == 1 else w for o, w in zip(own, full, strict=True)], x))
 
 
 @operator("Tile", since=6)
 def tile(call: Call, x: Tensor, repeats: Tensor) -> Tensor:
     """Repeated along each axis."""
     times = ints(repeats)
-    bounded([s * t for s, t in zip(x.shape, times, strict=True)])
+    bounded([s * t for s, t in zip(x.shape, times, strict=True)], x)
     return x.repeat(times)
 
 
@@ -192,7 +199,8 @@ def pad_by_inputs(
 
 def _pad(x: Tensor, pads: list[int], mode: str, value: Any) -> Tensor:
     before, after = pads[: x.dim()], pads[x.dim() :]
-    bounded([s + max(b, 0) + max(a, 0) for s, b, a in zip(x.shape, before, after, strict=True)])
+    sizes = zip(x.shape, before, after, strict=True)
+    bounded([s + max(b, 0) + max(a, 0) for s, b, a in sizes], x)
     if mode == "constant":
         flat = [p for pair in zip(reversed(before), reversed(after), strict=True) for p in pair]
         return functional.pad(x, flat, value=value) if any(flat) else x
@@ -281,7 +289,7 @@ def space_to_depth(call: Call, x: Tensor) -> Tensor:
 def eye_like(call: Call, x: Tensor) -> Tensor:
     """Ones on a diagonal."""
     dtype = call.types.of(call.get("dtype")) if call.get("dtype") is not None else x.dtype
-    rows, columns = x.shape
+    rows, columns = bounded(list(x.shape))
     k = int(call.get("k", 0))
     at = torch.arange(columns) - torch.arange(rows).unsqueeze(1)
     return (at == k).to(dtype).to(x.device)

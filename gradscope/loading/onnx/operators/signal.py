@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from gradscope.loading.onnx.budget import check_count, check_shape
 from gradscope.loading.onnx.operators.shape import bounded
 from gradscope.loading.onnx.registry import Call, number, operator
 
@@ -52,6 +53,7 @@ def stft(
     else:
         size = z.shape[1] if window is None else window.shape[0]
     frames = z.unfold(1, size, int(number(step)))
+    check_shape(frames.shape, (x.new_empty(0),))
     frames = frames if window is None else frames * window
     if call.get("onesided", 1) and not z.is_complex():
         return torch.view_as_real(torch.fft.rfft(frames, dim=-1))
@@ -85,6 +87,7 @@ def mel_weights(
     count, size = int(number(bins)), int(number(length))
     rows = size // 2 + 1
     bounded([rows, count])
+    check_count(count, "bands")
     mel = [2595 * math.log10(1 + float(number(f)) / 700) for f in (lowest, highest)]
     edges = torch.arange(count + 2, dtype=torch.float64) * ((mel[1] - mel[0]) / (count + 2))
     hertz = 700 * (10 ** ((edges + mel[0]) / 2595) - 1)
