@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -46,7 +47,8 @@ from gradscope.treatment import PLAIN, Contestant, Planned, Stage
 Tensors = dict[str, torch.Tensor]
 
 TRIED = 2
-"""Contestants that are trained to the end, the second only where the first did not get better."""
+"""Contestants that are trained to the end, the second only where the first did not get better, or
+no better than a guess."""
 
 
 @dataclass
@@ -204,14 +206,11 @@ class Treating:
             candidates.append(Candidate(PLAIN, Result({}, ("trained on as it is",)), first))
         ranked = self._raced(candidates)
         shown = (*(c.shown(self.scale) for c in ranked), *self.refused)
-        treated = None
-        for chosen in ranked[:TRIED]:
-            found = self._fine_tuned(chosen, first, raw, again=treated is not None)
-            if treated is None or found.better:
-                treated = found
-            if not self.fix.finetune or treated.better:
-                break
-        assert treated is not None
+        tried = (
+            self._fine_tuned(chosen, first, raw, again=i > 0)
+            for i, chosen in enumerate(ranked[: TRIED if self.fix.finetune else 1])
+        )
+        treated = best_of(tried, self.scale(self.recipe.floor))
         return replace(treated, race=shown if len(shown) > 1 else ())
 
     def _raced(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -373,6 +372,23 @@ class Treating:
     ) -> Stage:
         score, loss = self.scale(scored.mean), float(scored.losses.mean())
         return Stage(name, finite(score), finite(loss), drift, said)
+
+
+def best_of(tried: Iterable[Treated], guess: float) -> Treated:
+    """The first that got better and scores above ``guess``; after it none is trained. Else the
+    best that got better, else the first: on a plateau at chance a race is decided by chance too.
+    """
+    found: list[Treated] = []
+    for treated in tried:
+        found.append(treated)
+        if treated.better and _ends(treated) > guess:
+            return treated
+    return max(found, key=lambda t: _ends(t) if t.better else -math.inf)
+
+
+def _ends(treated: Treated) -> float:
+    score = treated.stages[-1].score
+    return -math.inf if score is None else score
 
 
 def _guessing(scored: Scored, scale: Scale) -> Scored:

@@ -20,6 +20,7 @@ from gradscope.repair.loop import Trained
 from gradscope.repair.race import Candidate, Ring
 from gradscope.repair.recipe import Recipe
 from gradscope.repair.training import Scored
+from gradscope.repair.treat import best_of
 from gradscope.rules import run_rules
 from gradscope.treatment import Planned
 from tests.repair.test_more_remedies import DATA, mlp, trained
@@ -141,3 +142,28 @@ def test_a_race_is_never_longer_than_the_training(monkeypatch):
     curves = {"plain": (0.5, 0.5, 0.5, 0.5), "restart": (0.1, 0.4, 0.5, 0.5)}
     _, trained = raced(monkeypatch, curves, steps=80)
     assert [steps for _, steps in trained] == [50, 50]
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen", "trained"),
+    [
+        ([(True, 0.9), (True, 0.95)], 0, 1),
+        ([(False, 0.9), (True, 0.7)], 1, 2),
+        ([(True, 0.55), (True, 0.9)], 1, 2),  # better than it was, and no better than a guess
+        ([(True, 0.55), (True, 0.5)], 0, 2),
+        ([(True, 0.55), (False, 0.9)], 0, 2),
+        ([(False, 0.5), (False, 0.6)], 0, 2),
+        ([(False, None), (True, 0.7)], 1, 2),
+    ],
+)
+def test_who_ends_no_better_than_a_guess_is_not_the_last_to_be_trained(tried, chosen, trained):
+    ended = []
+
+    def treated():
+        for better, score in tried:
+            stages = (SimpleNamespace(score=score),)
+            ended.append(SimpleNamespace(better=better, stages=stages))
+            yield ended[-1]
+
+    assert best_of(treated(), 0.6) is ended[chosen]
+    assert len(ended) == trained
