@@ -62,12 +62,15 @@ def _examine(asked: Weight) -> Asking[WeightStats]:
     elif flat.dtype.itemsize == 1:  # torch has little arithmetic for float8
         weight = weight.detach().float()
         flat = weight.reshape(-1)
-    finite, nonzero = yield [_finite(flat), torch.count_nonzero(flat)]
+    wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
+    low, high, nonzero = yield [*torch.aminmax(wide), torch.count_nonzero(flat)]
+    finite = n
+    if not (math.isfinite(low) and math.isfinite(high)):  # else there is nothing to look for
+        (finite,) = yield [_finite(flat)]
+        wide = wide[torch.isfinite(wide)]
+        low, high = (yield [*torch.aminmax(wide)]) if finite else (0.0, 0.0)
     bad, zero = n - finite, n - nonzero
-    whole = flat[torch.isfinite(flat)] if bad else flat
-    wide = whole if whole.dtype in (torch.float32, torch.float64) else whole.float()
-    low, high, norm = (yield from _range(wide)) if finite else (0.0, 0.0, 0.0)
-    rms = norm / math.sqrt(max(finite, 1))
+    rms = (yield from _norm(wide, max(-low, high))) / math.sqrt(max(finite, 1))
     state = State.NONFINITE if bad else State.ZERO if zero == n else State.VALUE
     matrix = weight.dim() >= 2 and not bad
     return WeightStats(
@@ -84,14 +87,13 @@ def _examine(asked: Weight) -> Asking[WeightStats]:
     )
 
 
-def _range(wide: torch.Tensor) -> Asking[tuple[float, float, float]]:
-    """Smallest, largest, L2 norm."""
-    low, high, norm = yield [*torch.aminmax(wide), norms_of(wide.unsqueeze(0))[0]]
-    largest = max(-low, high)
+def _norm(wide: torch.Tensor, largest: float) -> Asking[float]:
+    """L2 norm, 0 of nothing."""
+    (norm,) = yield [norms_of(wide.unsqueeze(0))[0]]
     if largest > 0 and not 1e-18 < norm < 1e18:  # squares may have left float32's range
         (norm,) = yield [torch.linalg.vector_norm(wide.double() / largest)]
         norm *= largest
-    return low, high, norm
+    return float(norm)
 
 
 def _finite(flat: torch.Tensor) -> torch.Tensor:
