@@ -7,6 +7,7 @@ import itertools
 import json
 import pickle
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -387,6 +388,13 @@ def test_the_notebook_shows_every_report(name):
     assert found.diagnosis.summary in text
     assert all(f.code in text for f in found.findings[:20])
     assert len(as_html(found)) < 40_000
+
+
+def test_the_notebook_s_longest_bar_has_300_pixels():
+    found = as_html(inspection(EXAMPLES["vanishing"]()))
+    bars = re.findall(r"white-space:nowrap.>(.*?)</span></", found)
+    widths = [sum(map(int, re.findall(r"width:(\d+)px", bar))) for bar in bars]
+    assert 296 <= max(widths) <= 303  # each of its parts is rounded
 
 
 def test_the_notebook_escapes_names():

@@ -8,6 +8,7 @@ import pytest
 
 from gradscope.checking import Entry, count_findings, refusal, summarise, unused
 from gradscope.checking.baseline import entry_of
+from gradscope.checking.counting import _why
 from gradscope.config import CheckSettings, Ignore
 from gradscope.findings import Severity
 from tests.checking.examples import INSPECTIONS, LOST
@@ -164,3 +165,10 @@ def test_every_finding_stands_in_one_list_and_the_severest_is_told_first():
     ranks = [f.severity.rank for f in model.counted]
     assert ranks == sorted(ranks, reverse=True)
     assert Severity.ERROR.rank in ranks
+
+
+@pytest.mark.parametrize(
+    ("failing", "said"), [(1, "1 finding that fails"), (2, "2 findings that fail")]
+)
+def test_what_fails_is_told_in_its_number(failing: int, said: str):
+    assert _why(failing, INSPECTIONS["unhealthy"].diagnosis, True) == said

@@ -80,7 +80,7 @@ def test_a_saved_report_is_the_inspection(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("total", "median", "of_median"), [(-1.0, -2.0, True), (-2.0, -1.0, False)]
+    ("total", "median", "of_median"), [(-1.0, -2.0, True), (-2.0, -1.0, False), (-1.0, -1.0, True)]
 )
 def test_what_is_left_is_of_the_one_that_lost_more(total, median, of_median, tmp_path: Path):
     found = inspection(EXAMPLES["vanishing"]())

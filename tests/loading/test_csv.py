@@ -17,7 +17,7 @@ from gradscope.config import DataSettings
 from gradscope.errors import DataError, GradscopeError
 from gradscope.loading import csv_files, load_sample, load_validation
 from gradscope.loading.csv_files import open_csv
-from gradscope.loading.csv_text import Bound
+from gradscope.loading.csv_text import Bound, _has_header
 from gradscope.loading.sources import open_source
 from gradscope.loading.table import TableSource
 from gradscope.model import LoadedModel, Sample
@@ -416,3 +416,10 @@ def test_as_many_rows_as_are_wanted_are_looked_at(
         table = open_csv(path, DataSettings(samples=samples))
         assert table.columns["x"].shape == (rows, 4)
         assert any("first" in n for n in table.notes[1:]) == (rows < 102)
+
+
+@pytest.mark.parametrize(
+    ("first", "named"), [(["a"], False), (["a", "b"], True), (["a", "1"], False)]
+)
+def test_a_row_that_stands_alone_names_columns_if_it_is_of_several_words(first, named):
+    assert _has_header(first, []) is named

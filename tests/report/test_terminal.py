@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from gradscope.measurements import Units
-from gradscope.report import render
+from gradscope.report import Canvas, render
+from gradscope.report.terminal_page import Page
 from tests.report.examples import EXAMPLES, inspection
 
 
@@ -80,3 +81,11 @@ def test_a_long_word_goes_on_in_the_next_line():
     path = "/".join(f"folder{i}" for i in range(30))
     found = inspection(replace(m, model=replace(m.model, notes=(f"read {path} twice",))))
     assert f"read{path}twice" in "".join(render("terminal", found).split())
+
+
+@pytest.mark.parametrize(("last", "lines"), [(18, 1), (19, 2)])
+def test_pieces_fill_a_line_to_its_last_column(last, lines):
+    """Of 40 columns a word of 4, a piece of 15 and three spaces leave 18."""
+    page = Page(Canvas(width=40))
+    page.packed("of: ", ["a" * 15, "b" * last])
+    assert len(page.text().rstrip().splitlines()) == lines

@@ -16,6 +16,7 @@ from gradscope.config import DataSettings, ProbeSettings, Settings
 from gradscope.findings import Severity
 from gradscope.measurements import LedgerEntry, Measurements, Skill, Units
 from gradscope.rules import all_rules, find_rule, run_rules
+from gradscope.rules.describe import explain
 from gradscope.rules.examples import measured, parameter, site, weight
 from tests.renew_rule_pages import PAGES, rule_pages
 
@@ -234,3 +235,11 @@ def test_the_pages_are_those_of_the_rules():
 def test_limits_are_numbers():
     for rule in RULES:
         assert all(math.isfinite(t.value) for t in rule.thresholds.values())
+
+
+@of_all
+def test_what_to_do_fills_the_width(rule):
+    lines = explain(rule, {}, None, 100).splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("What to do"))
+    longest = max(len(line) for line in lines[first : lines.index("", first) - 1])
+    assert 90 < longest <= 100
