@@ -31,6 +31,7 @@ from gradscope.repair.checkpoints import Keeper
 from gradscope.repair.loop import train
 from gradscope.repair.minibatches import Minibatches
 from gradscope.repair.recipe import Penalty, Recipe
+from gradscope.repair.sharding import in_parts
 from gradscope.repair.shared_step import SharedStep
 from gradscope.repair.training import Trainee
 from tests.forked import forked, wait
@@ -135,6 +136,18 @@ class _Branches(nn.Module):
         return {"logits": answer, "note": "no tensor"}
 
 
+class _Spoilt(nn.Module):
+    """Has no number for the loss of some samples that it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bad = self.training & (x[:, :1] > 1.5)
+        return self.inner(x) + torch.where(bad, torch.nan, 0.0)
+
+
 class _SparseWords(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -196,6 +209,7 @@ TRAININGS: dict[str, tuple[Callable[[], nn.Module], Penalty, int]] = {
     "chain, l2": (_chain, Penalty("l2", 1e-2), 8),
     "batch statistics, max-norm": (lambda: _chain(nn.BatchNorm1d(8)), Penalty("max-norm", 1.0), 8),
     "another batch, max-norm": (_chain, Penalty("max-norm", 1.0), 7),
+    "no number, l2": (_Spoilt, Penalty("l2", 1e-2), 2),
     "branches, l1": (_Branches, Penalty("l1", 1e-3), 7),
 }
 """A model, what keeps its weights small, and the samples of a batch."""
@@ -291,14 +305,25 @@ def soured(ranks: Ranks) -> None:
         raise ProbeError(f"the model cannot be trained: {error}") from error
 
 
+def parted(ranks: Ranks) -> None:
+    """A step in which one process does not come to the layers that the others wait for."""
+    x = torch.ones(8, 6)
+    x[-1] = 1000.0
+    with in_parts(_in_training(_Choosy(), ranks, shard=True)) as parts:
+        SharedStep(parts).loss(Batch((x,), {}, torch.zeros(8).long(), 8, 0), 1, lambda: 0.0)
+
+
 def main(out: Path) -> None:
-    """One group that is to fail, and meanwhile one of each size."""
+    """Groups that are to fail, and meanwhile one of each size."""
 
     def into(folder: Path, fill: Fill) -> Callable[[Place], None]:
         folder.mkdir()
         return lambda place: _written(folder, place, fill)
 
-    with forked(2, 12, into(out / "stopped", _stopped)) as stopped:
+    with (
+        forked(2, 12, into(out / "stopped", _stopped)) as stopped,
+        forked(2, 12, into(out / "parted", _parted)),
+    ):
         for size in SIZES:
             with forked(size, 60, into(out / str(size), _everything)) as group:
                 wait(group)
@@ -313,12 +338,21 @@ def _written(folder: Path, place: Place, fill: Fill) -> None:
     (folder / f"{place.rank}.json").write_text(json.dumps(found))
 
 
-def _stopped(found: dict[str, object], group: Group) -> None:
+def _parted(found: dict[str, object], group: Group) -> None:
+    found["parted"] = _said_of(parted, group)
+
+
+def _said_of(work: Callable[[Ranks], None], group: Group) -> str:
     try:
         with group.together():
-            soured(group)
+            work(group)
     except GradscopeError as error:
-        found["soured"] = str(error)
+        return str(error)
+    return ""
+
+
+def _stopped(found: dict[str, object], group: Group) -> None:
+    found["soured"] = _said_of(soured, group)
     _refused(found, {"stopped": STOPPED}, group)
 
 

@@ -241,9 +241,12 @@ def test_a_repair_goes_on_after_a_process_was_killed(tmp_path: Path) -> None:
 
 
 def test_who_does_not_answer_is_named_and_who_failed_is_heard(written: Path) -> None:
-    """Among gradients, where the others wait for half the time before they ask; and anywhere."""
+    """Among gradients, and parameters in parts, where the others wait for half the time before they
+    ask; and anywhere."""
     said = json.loads((written / "stopped" / "0.json").read_text())
     assert said["soured"] == "the model cannot be trained: a sample has no way back"
+    parted = json.loads((written / "parted" / "0.json").read_text())["parted"]
+    assert parted.endswith("on 4 samples at once: ValueError: a sample is out of range")
     assert said["stopped"].startswith("LostError: rank 1 of 2 did not answer within 12 s.")
 
 
