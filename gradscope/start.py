@@ -15,6 +15,9 @@ INTERRUPTED = 130
 DEAF = 5.0
 """Seconds after which one of several processes that has not heard a signal is ended by it."""
 
+_ANSWERED = 0.5
+"""Seconds that an answer takes at most where Python is running."""
+
 
 def run() -> int:
     """The command line, with an answer to Ctrl-C and to SIGTERM at any moment of it.
@@ -26,8 +29,7 @@ def run() -> int:
     """
     answers = _Answers(_answered())
     answers.put(answers.leave)
-    if _RANK in os.environ:
-        _end_if_deaf(answers)
+    _end_if_deaf(answers)
     from gradscope.cli.main import main
 
     answers.put(answers.interrupt)
@@ -39,20 +41,24 @@ def run() -> int:
 
 
 def _end_if_deaf(answers: _Answers) -> None:
-    """Processes that wait for one another do so past Python, which answers no signal until the wait
-    is over; of a signal that nobody has answered a thread hears through the pipe that Python's own
-    part of a signal writes to."""
+    """What runs past Python answers no signal until it is over: processes that wait for others,
+    a loop of a TorchScript program. Of a signal that nobody has answered a thread hears through the
+    pipe that Python's own part of a signal writes to. One of several processes is ended by the
+    first, as the others wait for it; a single one, which may be in a long step, by the second.
+    """
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
     def listen() -> None:
+        before = _RANK in os.environ
         while number := os.read(heard, 1)[0]:
             if number in answers.numbers:
-                time.sleep(DEAF)
-                if not answers.status:
+                time.sleep(DEAF if _RANK in os.environ else _ANSWERED)
+                if before and not answers.status:
                     answers.leave(number, None)
+                before = True
 
     threading.Thread(target=listen, daemon=True).start()
 

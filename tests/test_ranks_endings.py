@@ -105,15 +105,27 @@ sys.exit(gradscope.start.run())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
-@pytest.mark.parametrize(("rank", "line"), [("0", "gradscope: interrupted.\n"), ("1", "")])
-def test_who_waits_past_python_ends_all_the_same(rank: str, line: str) -> None:
-    """As for the other processes, where no signal is heard; the first one alone says so."""
+@pytest.mark.parametrize(
+    ("rank", "signals", "line"),
+    [
+        ({"RANK": "0"}, 1, "gradscope: interrupted.\n"),
+        ({"RANK": "1"}, 1, ""),
+        ({}, 2, "gradscope: interrupted.\n"),
+    ],
+)
+def test_who_waits_past_python_ends_all_the_same(
+    rank: dict[str, str], signals: int, line: str
+) -> None:
+    """As for the other processes, where no signal is heard; the first one alone says so. A single
+    process, which may be in a long step, is given a second one."""
     with subprocess.Popen(
         [sys.executable, "-c", DEAF], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "RANK": rank},
+        env={**os.environ, **rank},
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "deaf\n"
-        process.terminate()
+        for _ in range(signals):
+            process.terminate()
+            time.sleep(1)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (128 + signal.SIGTERM, line)
