@@ -36,7 +36,8 @@ def external_files(file: Path) -> set[str]:
         return set()
     outside = (t for t in tensors_of(model) if t.data_location == TensorProto.EXTERNAL)
     said = (entry for t in outside for entry in t.external_data)
-    return {entry.value for entry in said if entry.key == "location"}
+    places = {_text(entry.value) for entry in said if entry.key == "location"}
+    return {place for place in places if place is not None}
 
 
 def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
@@ -61,7 +62,10 @@ def tensors_of(model: ModelProto) -> Iterator[TensorProto]:
 
 def _load(tensor: TensorProto, folder: Path, where: str) -> None:
     said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
+    location = _text(said.get("location", ""))
+    if location is None:
+        what = f"tensor '{tensor.name}' lies in a file whose name is not UTF-8"
+        raise LoadError(what, where=where, hint="Download or export the model again.")
     path = _inside(folder, location, tensor.name, where)
     location = location[:_SHOWN]
     try:
@@ -83,6 +87,11 @@ def _load(tensor: TensorProto, folder: Path, where: str) -> None:
         tensor.raw_data = stream.read(count)
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _text(value: str | bytes) -> str | None:
+    """None for what is not UTF-8: protobuf gives its bytes, whatever the field's type says."""
+    return value if isinstance(value, str) else None
 
 
 def _inside(folder: Path, location: str, name: str, where: str) -> Path:

@@ -93,6 +93,15 @@ def test_external_data(tmp_path: Path, name: str) -> None:
         assert len(said.text) < 400
 
 
+def test_external_data_in_a_file_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    path = beside(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"weights.bin", b"weights.b\xffn"))
+    for said in in_a_child(both(path)):
+        check(said, (REFUSED,), "not UTF-8")
+        assert "'w' lies in a file whose name is not UTF-8" in said.text, said
+
+
 def test_external_data_in_a_folder_below(tmp_path: Path) -> None:
     path = beside(tmp_path)
     (tmp_path / "sub").mkdir()
