@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradscope.config import FixSettings, Settings
-from gradscope.diagnosis import as_wrong, is_confidently_wrong, is_doubtful, looked_at_again
 from gradscope.errors import OptionError
 from gradscope.files import check_target, copy_atomic, replace_atomic
 from gradscope.model import Edit, Exchange, Given
 from gradscope.pipeline import companions_of, examined, inputs_of, samples_of
 from gradscope.progress import Progress, Silent
 from gradscope.ranks import ALONE, Ranks
+from gradscope.second_look import as_wrong, is_confidently_wrong, is_doubtful, looked_at_again
 from gradscope.treatment import PLAIN, Outcome, Planned, Run, Stage, Treatment
 from gradscope.unproven import RANK, TRAINED, Tried, why_not
 

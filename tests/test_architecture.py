@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "counterfactual": DATA,
     "judgement": DATA | {"attribution"},
     "diagnosis": DATA | {"attribution", "counterfactual", "judgement"},
+    "second_look": DATA | {"diagnosis", "attribution", "counterfactual", "judgement"},
     "checking": DATA | {"diagnosis"},
     "comparing": DATA | {"diagnosis", "checking"},
     "loading": DATA | {"model", "snapshot", "fusion", "cutting", "files", "usercode"},
@@ -63,8 +64,18 @@ MAY_IMPORT = {
     "several": DATA
     | {"pipeline", "checking", "comparing", "commandline", "diagnosis", "ranks", "rules"},
     "fixing": DATA
-    | {"pipeline", "model", "files", "ranks", "loading", "repair", "diagnosis", "treatment"}
-    | {"unproven"},
+    | {
+        "second_look",
+        "pipeline",
+        "model",
+        "files",
+        "ranks",
+        "loading",
+        "repair",
+        "diagnosis",
+        "treatment",
+    }
+    | {"unproven", "second_look"},
     "unproven": set(),
     "testing": DATA | {"api", "checking", "report", "rules", "settings_file"},
     "pytest_plugin": {"testing"},

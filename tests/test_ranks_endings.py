@@ -63,6 +63,7 @@ def _values(path: Path) -> torch.Tensor:
     return torch.cat([t.flatten() for t in state.values()])
 
 
+# Linux alone lists processes so; the one to end is found by its parent.
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes by /proc")
 def test_a_repair_goes_on_in_other_numbers_of_processes_however_it_was_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -104,6 +105,7 @@ sys.exit(gradscope.start.run())
 """
 
 
+# Windows ends a process at once where others are sent SIGTERM: there is nothing to hear.
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize(
     ("rank", "signals", "line"),

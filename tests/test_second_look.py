@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from gradscope.config import DataSettings, FixSettings, Settings
-from gradscope.diagnosis import Diagnosis, Inspection, Verdict, is_confidently_wrong
+from gradscope.diagnosis import Diagnosis, Inspection, Verdict
 from gradscope.measurements import Skill
 from gradscope.pipeline import fix
 from gradscope.rules.examples import measured, site
+from gradscope.second_look import is_confidently_wrong
 from gradscope.treatment import Outcome
 
 

@@ -53,8 +53,8 @@ class Watch(TorchFunctionMode):
             self.answered = True
         try:
             return func(*args, **(kwargs or {}))
-        except Exception:
-            # Whatever a constructor met: it may catch that itself, and go on as another module.
+        # Whatever a constructor met: it may catch that itself, and go on as another module.
+        except Exception:  # adds what it learns of it, and re-raises
             self.answered = self.answered or _is_hollow((*args, *(kwargs or {}).values()))
             raise
 
